@@ -1,0 +1,38 @@
+# Brindle's targets. `make help` lists them.
+.DEFAULT_GOAL := help
+ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
+NODE := node_modules/node-linux-$(ARCH)/bin/node
+SOURCES := $(shell find src -type f)
+
+.PHONY: help demo test test-pure lint types format build bench clean soak
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(NODE): package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $(NODE)
+
+build: dist/brindle.js ## bundle the command into dist/ and compile the CNI executable
+
+dist/brindle.js: $(NODE) $(SOURCES) tools/build.ts
+	$(NODE) tools/build.ts
+
+test: build ## install what the tests need and run them all
+	tools/install-test-needs
+	$(NODE) tools/run-tests.ts
+
+test-pure: $(NODE) ## only the tests that need neither root nor peers
+	$(NODE) tools/run-tests.ts --pure
+
+lint: $(NODE) ## types, lint rules, format, layers
+	node_modules/.bin/tsc
+	node_modules/.bin/oxlint --type-aware --deny-warnings src test bench tools
+	node_modules/.bin/biome ci
+	$(NODE) tools/check-layers.ts
+
+format: $(NODE) ## rewrite all files in the project's format
+	node_modules/.bin/biome format --write
+
+clean: ## remove what was built
+	rm -rf dist
