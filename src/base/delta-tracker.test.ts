@@ -6,6 +6,8 @@ import { DeltaTracker } from './delta-tracker.ts';
 const updates = <K, V>(t: DeltaTracker<K, V>) => [...t.pendingUpdates()].map((u) => [u.key, u.desired] as [K, V]);
 const deletes = <K, V>(t: DeltaTracker<K, V>) => [...t.pendingDeletes()].map((d) => d.key);
 
+const byText = (a: unknown, b: unknown) => (String(a) < String(b) ? -1 : 1);
+
 describe('DeltaTracker', () => {
   it('reports what is absent, different and superfluous', () => {
     const t = new DeltaTracker<string, number>();
@@ -82,8 +84,8 @@ describe('DeltaTracker', () => {
         }
         const wantUpdates = [...model.desired].filter(([k, v]) => model.actual.get(k) !== v);
         const wantDeletes = [...model.actual.keys()].filter((k) => !model.desired.has(k));
-        assert.deepEqual(updates(t).sort(), wantUpdates.sort());
-        assert.deepEqual(deletes(t).sort(), wantDeletes.sort());
+        assert.deepEqual(updates(t).sort(byText), wantUpdates.sort(byText));
+        assert.deepEqual(deletes(t).sort(byText), wantDeletes.sort(byText));
         assert.deepEqual(new Map(t.desired), model.desired);
         assert.deepEqual(new Map(t.actual), model.actual);
       }),
