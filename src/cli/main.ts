@@ -20,7 +20,7 @@ async function main(argv: readonly string[]): Promise<void> {
   const verb = word === undefined ? undefined : VERBS[word];
   if (verb) (await verb.load()).register(program);
   else for (const [name, { summary }] of Object.entries(VERBS)) program.command(name).description(summary);
-  await program.parseAsync(argv as string[]);
+  await program.parseAsync(argv);
 }
 
 try {
