@@ -162,7 +162,14 @@ function walkAttributes(view: UpdateView, session: CodecSession): Verdict {
     const value = p + header;
     if (length > end - value) {
       view.hasAttributes = true;
-      return fail(view, VERDICT_WITHDRAW, UPDATE_LENGTH, 'an attribute overruns the attribute block', start, end - start);
+      return fail(
+        view,
+        VERDICT_WITHDRAW,
+        UPDATE_LENGTH,
+        'an attribute overruns the attribute block',
+        start,
+        end - start,
+      );
     }
     p = value + length;
     if (code === ATTR_MP_REACH) {
