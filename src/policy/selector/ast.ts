@@ -101,8 +101,8 @@ function quote(value: string): string {
 
 /** Order by Unicode code point, which is the order of UTF-8 octets: what Calico sorts by. `<` orders by UTF-16 unit. */
 function compareCodePoints(a: string, b: string): number {
-  const left = [...a];
-  const right = [...b];
+  const left = Array.from(a);
+  const right = Array.from(b);
   for (let i = 0; i < left.length && i < right.length; i++) {
     const difference = left[i]!.codePointAt(0)! - right[i]!.codePointAt(0)!;
     if (difference !== 0) return difference;

@@ -88,15 +88,18 @@ test('after any steps the index holds what a full comparison finds', () => {
         if (what === 'selector') {
           if (value === null) index.removeSelector(name);
           else index.addSelector(name, parseSelector(value));
-          value === null ? selectors.delete(name) : selectors.set(name, value);
+          if (value === null) selectors.delete(name);
+          else selectors.set(name, value);
         } else if (what === 'item') {
           if (value === null) index.removeItem(name);
           else index.setItem(name, value[0], value[1]);
-          value === null ? items.delete(name) : items.set(name, value);
+          if (value === null) items.delete(name);
+          else items.set(name, value);
         } else {
           if (value === null) index.removeParent(name);
           else index.setParent(name, value);
-          value === null ? handed.delete(name) : handed.set(name, value);
+          if (value === null) handed.delete(name);
+          else handed.set(name, value);
         }
         const expected: string[] = [];
         for (const [selectorName, text] of selectors) {
