@@ -1,7 +1,16 @@
 // The CNI executable for machines without a C compiler: what brindle-cni.c does, in Node. It costs Node's start
 // a call (35 to 41 ms against 0.8 ms). tools/build.ts bundles it into one file with Node's path in its first line.
 // Keep the two alike: the same tests run against both.
-import { fdatasyncSync, mkdirSync, openSync, readFileSync, renameSync, unlinkSync, writeSync, closeSync } from 'node:fs';
+import {
+  fdatasyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+  closeSync,
+} from 'node:fs';
 import { connect } from 'node:net';
 import { type CniAnswer, encodeRequest, MAX_CONFIG, parseAnswer } from './protocol.ts';
 
