@@ -22,15 +22,28 @@ export interface Resource<Spec = unknown, Status = unknown> {
   status?: Status;
 }
 
-/** Identity of a resource inside a store. `namespace` is '' for cluster-scoped kinds. */
+/** Identity of a resource inside a store. `kind` is a `kindKey`; `namespace` is '' for cluster-scoped kinds. */
 export interface ResourceKey {
   readonly kind: string;
   readonly namespace: string;
   readonly name: string;
 }
 
-export function keyOf(resource: Resource): ResourceKey {
-  return { kind: resource.kind, namespace: resource.metadata.namespace ?? '', name: resource.metadata.name };
+/** Groups whose kinds go by their bare name in a store: ours, Calico's, and the Kubernetes core group (''). */
+const BARE_GROUPS = ['projectcalico.org', 'brindle.dev', ''];
+
+/**
+ * What a kind is called inside a store and in keys: the kind itself, or `Kind.group` for kinds of other groups, because
+ * `NetworkPolicy` is both Calico's and (as `NetworkPolicy.networking.k8s.io`) Kubernetes'.
+ */
+export function kindKey(apiVersion: string, kind: string): string {
+  const group = apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';
+  return BARE_GROUPS.includes(group) ? kind : `${kind}.${group}`;
+}
+
+export function keyOf(resource: Pick<Resource, 'apiVersion' | 'kind' | 'metadata'>): ResourceKey {
+  const { namespace, name } = resource.metadata;
+  return { kind: kindKey(resource.apiVersion, resource.kind), namespace: namespace ?? '', name };
 }
 
 /** `Kind/namespace/name` or `Kind/name`: unique, sortable, for maps and messages. */
