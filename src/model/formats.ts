@@ -147,8 +147,8 @@ export const FORMATS: Readonly<Record<string, Format>> = {
           remedy: 'write it as 10.1.2.3 or fd00::1, without a prefix length',
         },
   ),
-  ipv4: ofFamily(4, IpAddress.tryParse, 'address', '10.1.2.3'),
-  ipv6: ofFamily(6, IpAddress.tryParse, 'address', 'fd00::1'),
+  ipv4: ofFamily(4, (v) => IpAddress.tryParse(v), 'address', '10.1.2.3'),
+  ipv6: ofFamily(6, (v) => IpAddress.tryParse(v), 'address', 'fd00::1'),
   /** An address or a CIDR, host bits allowed: an interface address. */
   'ip-or-cidr': text((value) => thrown(() => Prefix.parseOrHost(value))),
   'ipv4-or-cidr': ofFamily(

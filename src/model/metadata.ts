@@ -5,7 +5,7 @@ import { labelKeyFault, labelNameFault, labelValueFault, nameFault } from './for
 import { nearest } from './nearest.ts';
 import type { Problems } from './problems.ts';
 import type { Metadata } from './resource.ts';
-import { describe } from './schema.ts';
+import { describe, quoteRemedy } from './schema.ts';
 
 const KEPT = ['name', 'namespace', 'labels', 'annotations', 'uid', 'resourceVersion', 'creationTimestamp'];
 const LEFT_BEHIND = [
@@ -77,7 +77,7 @@ export function checkMetadata(
 function checkName(value: unknown, problems: Problems): string {
   if (value === undefined || value === null) problems.add('metadata.name', 'is required');
   else if (typeof value !== 'string')
-    problems.add('metadata.name', `must be a text, not ${describe(value)}`, `put it in quotes: "${String(value)}"`);
+    problems.add('metadata.name', `must be a text, not ${describe(value)}`, quoteRemedy(value));
   else {
     const fault = nameFault(value);
     if (fault) problems.add('metadata.name', fault.reason, fault.remedy);
@@ -107,12 +107,7 @@ function checkTextMap(value: unknown, path: string, problems: Problems): Record<
   for (const [key, text] of Object.entries(value)) {
     if (typeof text === 'string') entries.push([key, text]);
     else if (text === null) entries.push([key, '']);
-    else
-      problems.add(
-        path,
-        `value of "${key}" must be a text, not ${describe(text)}`,
-        `put it in quotes: "${String(text)}"`,
-      );
+    else problems.add(path, `value of "${key}" must be a text, not ${describe(text)}`, quoteRemedy(text));
   }
   return entries.length > 0 ? Object.fromEntries(entries) : undefined;
 }

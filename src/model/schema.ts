@@ -62,12 +62,12 @@ export function IntOrText(format?: string, description?: string): TUnsafe<number
 
 /** A field that may be left out and then has this value: always present after parsing, so not optional in the type. */
 export function Default<S extends TSchema>(schema: S, value: Static<S>): S {
-  return Type.Optional({ ...schema, default: value } as S) as unknown as S;
+  return Type.Optional({ ...schema, default: value });
 }
 
 /** An object of which only some fields are known; the others are kept unread. */
 export function Open<P extends TProperties>(properties: P): TObject<P> {
-  return Type.Object(properties, { 'x-kubernetes-preserve-unknown-fields': true }) as TObject<P>;
+  return Type.Object<P>(properties, { 'x-kubernetes-preserve-unknown-fields': true });
 }
 
 /** Text to text, as labels are. */
@@ -81,7 +81,7 @@ export function TextMap(description?: string): TUnsafe<Record<string, string>> {
 
 /** The schema as what it is underneath. */
 export function jsonSchema(schema: TSchema): JsonSchema {
-  return schema as JsonSchema;
+  return schema;
 }
 
 /** Checks `value` and returns it cleaned: defaults in, nulls of optional fields out. Problems go to `problems`, with paths below `path`. */
@@ -211,8 +211,7 @@ function checkArray(schema: JsonSchema, value: unknown, path: string, problems: 
 
 function checkString(schema: JsonSchema, value: unknown, path: string, problems: Problems): unknown {
   if (typeof value !== 'string') {
-    const quote = typeof value === 'number' || typeof value === 'boolean';
-    problems.add(path, `must be a text, not ${describe(value)}`, quote ? `put it in quotes: "${value}"` : undefined);
+    problems.add(path, `must be a text, not ${describe(value)}`, quoteRemedy(value));
     return value;
   }
   if (schema.enum) {
@@ -286,6 +285,11 @@ function uncapitalised(text: string): string {
   return sentence.replace(/\.$/, '');
 }
 
+/** The remedy for a bare number or boolean where a text belongs; undefined for anything else. */
+export function quoteRemedy(value: unknown): string | undefined {
+  return typeof value === 'number' || typeof value === 'boolean' ? `put it in quotes: "${value}"` : undefined;
+}
+
 /** A value in words, short. */
 export function describe(value: unknown): string {
   if (value === null || value === undefined) return 'nothing';
@@ -293,5 +297,6 @@ export function describe(value: unknown): string {
   if (typeof value === 'object') return 'a set of fields';
   if (typeof value === 'string')
     return `the text ${JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)}`;
-  return typeof value === 'boolean' ? `${value}` : `the number ${String(value)}`;
+  if (typeof value === 'number' || typeof value === 'bigint') return `the number ${value}`;
+  return typeof value === 'boolean' ? `${value}` : `a ${typeof value}`;
 }
