@@ -41,8 +41,8 @@ export class SetMembers implements SetCollector {
 
   constructor() {
     this.#index = new SelectorIndex({
-      onMatchStarted: (set, item) => this.#contribute(set, item, 1),
-      onMatchStopped: (set, item) => this.#contribute(set, item, -1),
+      matchStarted: (set, item) => this.#contribute(set, item, 1),
+      matchStopped: (set, item) => this.#contribute(set, item, -1),
     });
   }
 
