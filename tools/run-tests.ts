@@ -81,7 +81,9 @@ async function runRung(rung: Rung): Promise<void> {
   });
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const failed = totals.failed - before.failed;
-  console.log(`${rung.name}: ${totals.passed - before.passed} passed, ${failed} failed in ${files.length} files, ${seconds} s`);
+  console.log(
+    `${rung.name}: ${totals.passed - before.passed} passed, ${failed} failed in ${files.length} files, ${seconds} s`,
+  );
 }
 
 function indent(text: string): string {

@@ -90,12 +90,7 @@ export class Accumulator implements DesiredState {
 }
 
 function setsOf(entity: AbstractEntity): string[] {
-  return [
-    ...(entity.sets ?? []),
-    ...(entity.notSets ?? []),
-    ...(entity.portSets ?? []),
-    ...(entity.notPortSets ?? []),
-  ];
+  return [...(entity.sets ?? []), ...(entity.notSets ?? []), ...(entity.portSets ?? []), ...(entity.notPortSets ?? [])];
 }
 
 function broken(message: string): BrindleError {

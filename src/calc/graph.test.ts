@@ -7,7 +7,13 @@ import { CalcGraph } from './graph.ts';
 
 const HOST = 'h1';
 
-function endpoint(name: string, labels: Record<string, string>, address: string, node = HOST, namespace = 'default'): Resource {
+function endpoint(
+  name: string,
+  labels: Record<string, string>,
+  address: string,
+  node = HOST,
+  namespace = 'default',
+): Resource {
   return {
     apiVersion: 'projectcalico.org/v3',
     kind: 'WorkloadEndpoint',
@@ -37,12 +43,14 @@ function policy(name: string, selector: string, from: string, extra: object = {}
 }
 
 function feed(graph: CalcGraph, resource: Resource): void {
-  if (resource.kind === 'WorkloadEndpoint' && (resource.spec as { node: string }).node === HOST) graph.setLocalEndpoint(resource);
+  if (resource.kind === 'WorkloadEndpoint' && (resource.spec as { node: string }).node === HOST)
+    graph.setLocalEndpoint(resource);
   else graph.update(resource);
 }
 
 function drop(graph: CalcGraph, resource: Resource): void {
-  if (resource.kind === 'WorkloadEndpoint' && (resource.spec as { node: string }).node === HOST) graph.removeLocalEndpoint(keyOf(resource));
+  if (resource.kind === 'WorkloadEndpoint' && (resource.spec as { node: string }).node === HOST)
+    graph.removeLocalEndpoint(keyOf(resource));
   else graph.remove(keyOf(resource));
 }
 
@@ -74,7 +82,12 @@ const client = endpoint('client', { role: 'client' }, '10.0.1.1', 'h2');
 
 describe('CalcGraph', () => {
   it('sends only policies that select a local endpoint, with the sets they need', () => {
-    const state = fresh([web, client, policy('for-web', 'app == "web"', 'role == "client"'), policy('idle', 'app == "none"', 'all()')]);
+    const state = fresh([
+      web,
+      client,
+      policy('for-web', 'app == "web"', 'role == "client"'),
+      policy('idle', 'app == "none"', 'all()'),
+    ]);
     assert.deepEqual([...state.policies.keys()].toSorted(), ['NetworkPolicy/default/for-web', 'Profile/kns.default']);
     const rule = state.policies.get('NetworkPolicy/default/for-web')!.ingress[0]!;
     assert.deepEqual(state.sets.get(rule.source.sets![0]!)!.members, new Set(['10.0.1.1/32']));
@@ -105,7 +118,12 @@ describe('CalcGraph', () => {
   it('orders policies by order, then name, and tiers by order; an unknown tier comes last and denies', () => {
     const state = fresh([
       web,
-      { apiVersion: 'projectcalico.org/v3', kind: 'Tier', metadata: { name: 'first' }, spec: { order: 10, defaultAction: 'Pass' } },
+      {
+        apiVersion: 'projectcalico.org/v3',
+        kind: 'Tier',
+        metadata: { name: 'first' },
+        spec: { order: 10, defaultAction: 'Pass' },
+      },
       policy('b', 'all()', 'all()', { order: 5 }),
       policy('a', 'all()', 'all()', { order: 5 }),
       policy('z', 'all()', 'all()', { order: 1 }),
@@ -144,15 +162,35 @@ describe('CalcGraph', () => {
   });
 
   it('any order of events, with and without coalescing, gives the state of the present resources', () => {
-    const labels = fc.dictionary(fc.constantFrom('app', 'role'), fc.constantFrom('web', 'db', 'client'), { maxKeys: 2 });
+    const labels = fc.dictionary(fc.constantFrom('app', 'role'), fc.constantFrom('web', 'db', 'client'), {
+      maxKeys: 2,
+    });
     const name = fc.constantFrom('a', 'b', 'c');
     const selector = fc.constantFrom('all()', 'app == "web"', 'has(role)', 'role != "client"', 'app in {"db", "web"}');
     const resource = fc.oneof(
-      fc.record({ name, labels, host: fc.constantFrom(HOST, 'h2'), octet: fc.nat(5) }).map((x) => endpoint(x.name + x.host, x.labels, `10.0.0.${x.octet}`, x.host)),
-      fc.record({ name, selector, from: selector, order: fc.nat(2), tier: fc.constantFrom('default', 'first', 'gone') }).map((x) => policy(x.name, x.selector, x.from, { order: x.order, tier: x.tier })),
-      fc.constant<Resource>({ apiVersion: 'projectcalico.org/v3', kind: 'Tier', metadata: { name: 'first' }, spec: { order: 1 } }),
-      labels.map((l): Resource => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default', labels: l }, spec: {} })),
-      labels.map((l): Resource => ({ apiVersion: 'projectcalico.org/v3', kind: 'GlobalNetworkSet', metadata: { name: 'set', labels: l }, spec: { nets: ['10.0.0.0/24', '192.0.2.0/24'] } })),
+      fc
+        .record({ name, labels, host: fc.constantFrom(HOST, 'h2'), octet: fc.nat(5) })
+        .map((x) => endpoint(x.name + x.host, x.labels, `10.0.0.${x.octet}`, x.host)),
+      fc
+        .record({ name, selector, from: selector, order: fc.nat(2), tier: fc.constantFrom('default', 'first', 'gone') })
+        .map((x) => policy(x.name, x.selector, x.from, { order: x.order, tier: x.tier })),
+      fc.constant<Resource>({
+        apiVersion: 'projectcalico.org/v3',
+        kind: 'Tier',
+        metadata: { name: 'first' },
+        spec: { order: 1 },
+      }),
+      labels.map(
+        (l): Resource => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default', labels: l }, spec: {} }),
+      ),
+      labels.map(
+        (l): Resource => ({
+          apiVersion: 'projectcalico.org/v3',
+          kind: 'GlobalNetworkSet',
+          metadata: { name: 'set', labels: l },
+          spec: { nets: ['10.0.0.0/24', '192.0.2.0/24'] },
+        }),
+      ),
     );
     const event = fc.record({ resource, remove: fc.boolean(), flush: fc.boolean() });
     fc.assert(

@@ -297,7 +297,10 @@ export class CalcGraph {
     }
     const profile = this.#profiles.get(name);
     // A profile that is not there stands for "deny all".
-    out.push({ type: 'policy', policy: this.#compiled(id, '', null, profile?.ingress ?? DENY, profile?.egress ?? DENY) });
+    out.push({
+      type: 'policy',
+      policy: this.#compiled(id, '', null, profile?.ingress ?? DENY, profile?.egress ?? DENY),
+    });
   }
 
   #compiled(

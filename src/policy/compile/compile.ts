@@ -43,7 +43,12 @@ export interface RuleInput {
 /** What a set is made of; equal contents give equal ids, so that rules share sets. */
 export type SetSpec =
   | { readonly type: 'selector'; readonly selector: Selector }
-  | { readonly type: 'named-port'; readonly selector: Selector; readonly port: string; readonly protocol: Protocol | null }
+  | {
+      readonly type: 'named-port';
+      readonly selector: Selector;
+      readonly port: string;
+      readonly protocol: Protocol | null;
+    }
   /** The endpoints of a Service: addresses with ports, or addresses alone (`ports` false). */
   | { readonly type: 'service'; readonly namespace: string; readonly name: string; readonly ports: boolean };
 
@@ -134,7 +139,12 @@ function compileEntity(
       const range = parsePortRange(port);
       if (range) ranges.push(range);
       else {
-        const spec = { type: 'named-port', selector: portOwners, port: String(port), protocol: protocol ?? null } as const;
+        const spec = {
+          type: 'named-port',
+          selector: portOwners,
+          port: String(port),
+          protocol: protocol ?? null,
+        } as const;
         into.push(context.sets.use(spec));
       }
     }
@@ -164,7 +174,9 @@ function positiveSelector(entity: EntityInput, namespace: string | null): Select
   const has = (text: string | undefined): text is string => text !== undefined && text !== '';
   const accounts = entity.serviceAccounts;
   const asksForEndpoints =
-    has(entity.selector) || has(entity.notSelector) || (accounts && ((accounts.names?.length ?? 0) > 0 || has(accounts.selector)));
+    has(entity.selector) ||
+    has(entity.notSelector) ||
+    (accounts && ((accounts.names?.length ?? 0) > 0 || has(accounts.selector)));
   if (has(entity.namespaceSelector)) parts.push(namespaceSelectorOn(entity.namespaceSelector));
   else if (namespace !== null && asksForEndpoints) parts.push(ownNamespaceSelector(namespace));
   if (accounts) parts.push(...serviceAccountSelectorOn(accounts));
@@ -199,7 +211,14 @@ export function parseProtocol(protocol: string | number): Protocol {
   if (typeof protocol === 'number') return numbered(protocol);
   if (/^\d+$/.test(protocol)) return numbered(Number(protocol));
   const lower = protocol.toLowerCase();
-  if (lower === 'tcp' || lower === 'udp' || lower === 'icmp' || lower === 'icmpv6' || lower === 'sctp' || lower === 'udplite') {
+  if (
+    lower === 'tcp' ||
+    lower === 'udp' ||
+    lower === 'icmp' ||
+    lower === 'icmpv6' ||
+    lower === 'sctp' ||
+    lower === 'udplite'
+  ) {
     return lower;
   }
   throw new BrindleError('invalid-resource', `"${protocol}" is not a protocol`, {

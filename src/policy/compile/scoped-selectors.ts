@@ -24,7 +24,8 @@ export function serviceAccountSelectorOn(clause: {
   readonly selector?: string;
 }): Selector[] {
   const parts: Selector[] = [];
-  if (clause.names && clause.names.length > 0) parts.push(new Selector(inNode('in', SERVICE_ACCOUNT_LABEL, clause.names)));
+  if (clause.names && clause.names.length > 0)
+    parts.push(new Selector(inNode('in', SERVICE_ACCOUNT_LABEL, clause.names)));
   if (clause.selector !== undefined && clause.selector !== '') parts.push(serviceAccountScope(clause.selector));
   return parts;
 }
