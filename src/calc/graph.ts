@@ -2,7 +2,6 @@
 // In: put and delete of resources in any order (`update`), the host's own endpoints from the agent (`setLocalEndpoint`:
 // they are there before the store knows of them). Out: `flush()` gives the difference to the last flush, ordered so that
 // whatever is referred to comes first. The result depends on the present resources alone, not on the order of events.
-import type { BrindleError } from '#base/errors.ts';
 import { errorText } from '#base/errors.ts';
 import type { AbstractRule, DesiredEndpoint, DesiredPolicy, DesiredUpdate } from '#model/desired.ts';
 import { keyOf, keyText, type Resource, type ResourceKey } from '#model/resource.ts';
@@ -83,7 +82,7 @@ export class CalcGraph {
       this.#update(resource, key);
     } catch (error) {
       // Stored by an older version, perhaps. It must not stop the others; what it selected it still selects, closed.
-      this.#problems.set(key, { key, error: errorText(error as BrindleError) });
+      this.#problems.set(key, { key, error: errorText(error) });
     }
   }
 
