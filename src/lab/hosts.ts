@@ -1,0 +1,117 @@
+// The agent of each host: its files, its start inside the host's namespace, its state.
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { BrindleError, errorText } from '#base/errors.ts';
+import { askAgent } from './agent-client.ts';
+import type { PlannedHost } from './plan.ts';
+import { isAlive, type LabProcess, startDaemon, until } from './processes.ts';
+import type { LabState } from './state.ts';
+
+/** Where things are that the lab starts: this same program, and the CNI executable beside it. */
+export function programs(): { command: readonly string[]; cniDirectory: string; cniExecutable: string } {
+  const here = import.meta.dirname;
+  const bundle = join(here, 'brindle.js');
+  const bundled = existsSync(bundle);
+  const dist = bundled ? here : join(here, '../../dist');
+  const entry = bundled ? bundle : join(here, '../cli/main.ts');
+  return {
+    command: [process.execPath, '--disable-warning=ExperimentalWarning', entry],
+    cniDirectory: dist,
+    cniExecutable: join(dist, 'brindle-cni'),
+  };
+}
+
+export function socketOf(state: LabState, host: string): string {
+  return state.path(host, 'run', 'brindle.sock');
+}
+
+export function conflistOf(state: LabState, host: string): string {
+  return state.path(host, 'cni', '10-brindle.conflist');
+}
+
+/** Writes the agent's configuration and the CNI network configuration of a host. */
+export function writeHostFiles(state: LabState, host: PlannedHost): void {
+  const name = host.spec.name;
+  state.makeDirectory(name, 'run');
+  state.makeDirectory(name, 'state');
+  state.makeDirectory(name, 'containers');
+  const config = {
+    hostName: name,
+    store: { embedded: { path: state.path('store.db') } },
+    runDirectory: state.path(name, 'run'),
+    stateDirectory: state.path(name, 'state'),
+    logLevel: 'info',
+  };
+  writeFileSync(state.path(name, 'brindle.yaml'), stringify(config));
+  const conflist = {
+    cniVersion: '1.0.0',
+    cniVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
+    name: 'brindle',
+    plugins: [{ type: 'brindle-cni', socket: socketOf(state, name), capabilities: { labels: true } }],
+  };
+  state.makeDirectory(name, 'cni');
+  writeFileSync(conflistOf(state, name), `${JSON.stringify(conflist, null, 2)}\n`);
+}
+
+export function startAgent(state: LabState, host: PlannedHost): LabProcess {
+  const name = host.spec.name;
+  return startDaemon(state, {
+    name: agentName(name),
+    namespace: host.namespace,
+    command: [...programs().command, 'agent', '--config', state.path(name, 'brindle.yaml')],
+    log: state.path(name, 'agent.log'),
+  });
+}
+
+export function agentName(host: string): string {
+  return `agent ${host}`;
+}
+
+/** The host's agent as last started; null when none ever was. It may be dead. */
+export function agentOf(state: LabState, host: string): LabProcess | null {
+  let found: LabProcess | null = null;
+  for (const entry of state.manifest()) {
+    if (entry.kind === 'process' && entry.name === agentName(host)) found = entry;
+  }
+  return found;
+}
+
+/** Waits until the agent says that it is ready. Throws `unavailable` when it died, `timeout` after `limit` ms. */
+export async function waitAgent(state: LabState, host: string, limit: number): Promise<void> {
+  const agent = agentOf(state, host);
+  let last = 'it did not answer';
+  const done = await until(limit, async () => {
+    if (agent && !isAlive(agent)) {
+      throw new BrindleError('unavailable', `the agent of ${host} ended while starting`, {
+        remedy: `its log is ${state.path(host, 'agent.log')}`,
+      });
+    }
+    try {
+      const { status, body } = await askAgent(socketOf(state, host), '/v1/health');
+      if (status === 200) return true;
+      last = `it answered ${status} ${JSON.stringify(body)}`;
+    } catch (error) {
+      last = errorText(error);
+    }
+    return null;
+  });
+  if (done) return;
+  throw new BrindleError('timeout', `the agent of ${host} is not ready after ${limit / 1000} s: ${last}`, {
+    remedy: `its log is ${state.path(host, 'agent.log')}`,
+  });
+}
+
+export type AgentState = 'ready' | 'starting' | 'dead' | 'none';
+
+export async function agentState(state: LabState, host: string): Promise<AgentState> {
+  const agent = agentOf(state, host);
+  if (!agent) return 'none';
+  if (!isAlive(agent)) return 'dead';
+  try {
+    return (await askAgent(socketOf(state, host), '/v1/health')).status === 200 ? 'ready' : 'starting';
+  } catch {
+    return 'starting';
+  }
+}
+

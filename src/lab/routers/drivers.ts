@@ -1,0 +1,15 @@
+// Router software by name.
+import { unreachable } from '#base/errors.ts';
+import type { PlannedRouter } from '../plan.ts';
+import { birdDriver } from './bird.ts';
+import type { RouterDriver } from './driver.ts';
+
+export function routerDriver(router: PlannedRouter): RouterDriver {
+  const { kind } = router.spec;
+  switch (kind) {
+    case 'bird':
+      return birdDriver;
+    default:
+      return unreachable(kind as never);
+  }
+}
