@@ -7,7 +7,9 @@ import { errorText } from '#base/errors.ts';
 export type Register = (program: Command) => void;
 
 /** First word on the command line -> the module that knows it. Shown in `--help` in this order. */
-const VERBS: Record<string, { summary: string; load: () => Promise<{ register: Register }> }> = {};
+const VERBS: Record<string, { summary: string; load: () => Promise<{ register: Register }> }> = {
+  lab: { summary: 'a whole fabric on this machine', load: () => import('./commands/lab.ts') },
+};
 
 async function main(argv: readonly string[]): Promise<void> {
   const program = new Command('brindle')

@@ -114,4 +114,3 @@ export async function agentState(state: LabState, host: string): Promise<AgentSt
     return 'starting';
   }
 }
-

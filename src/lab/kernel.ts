@@ -70,7 +70,20 @@ export const ipCommandKernel: FabricKernel = {
   },
   markOf: (namespace) => /alias (.*)/.exec(ip(['-n', namespace, 'link', 'show', 'lo']))?.[1]?.trim() ?? null,
   connect: (a, b) => {
-    ip(['-n', a.namespace, 'link', 'add', a.interface, 'type', 'veth', 'peer', 'name', b.interface, 'netns', b.namespace]);
+    ip([
+      '-n',
+      a.namespace,
+      'link',
+      'add',
+      a.interface,
+      'type',
+      'veth',
+      'peer',
+      'name',
+      b.interface,
+      'netns',
+      b.namespace,
+    ]);
     for (const end of [a, b]) ip(['-n', end.namespace, 'link', 'set', end.interface, 'up']);
   },
   addBridge: (bridge) => {

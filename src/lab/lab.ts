@@ -3,7 +3,14 @@
 import { BrindleError } from '#base/errors.ts';
 import { agentName, agentOf, startAgent, waitAgent, writeHostFiles } from './hosts.ts';
 import { type FabricKernel, ipCommandKernel } from './kernel.ts';
-import { DEFAULT_LAB, makePlan, type Plan, type PlannedHost, type PlannedInterface, type PlannedRouter } from './plan.ts';
+import {
+  DEFAULT_LAB,
+  makePlan,
+  type Plan,
+  type PlannedHost,
+  type PlannedInterface,
+  type PlannedRouter,
+} from './plan.ts';
 import { isAlive, type LabProcess, processesOf, stop, until } from './processes.ts';
 import { hostResources, labResources } from './resources.ts';
 import { routerDriver } from './routers/drivers.ts';
@@ -60,7 +67,9 @@ export class Lab {
     try {
       const lab = new Lab(state, { version: 1, topology, agents, createdAt: new Date().toISOString() }, kernel);
       await timed(progress, 'namespaces, wires and addresses', () => lab.#build(plan));
-      await timed(progress, 'routers', () => plan.routers.forEach((router) => routerDriver(router).start(state, router)));
+      await timed(progress, 'routers', () =>
+        plan.routers.forEach((router) => routerDriver(router).start(state, router)),
+      );
       state.save(lab.file);
       if (!agents) return lab;
       await timed(progress, 'store', () => applyToStore(state, labResources(topology, plan)));

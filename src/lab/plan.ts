@@ -79,7 +79,7 @@ export function makePlan(lab: string, topology: Topology): Plan {
     wire++;
     const [v4, v6] = [wireV4(wire), wireV6(wire)];
     const ends = [
-      { node: upper, interface: lower, ipv4: `${v4}${wireOctet(wire)}`, ipv6: `${v6}` },
+      { node: upper, interface: lower, ipv4: `${v4}${wireOctet(wire)}`, ipv6: v6 },
       { node: lower, interface: lowerInterface, ipv4: `${v4}${wireOctet(wire) + 1}`, ipv6: `${v6}1` },
     ] as const;
     ends.forEach((end, i) => {

@@ -5,7 +5,17 @@
 //   <host>/          brindle.yaml, agent.log, run/ (socket), state/ (journal), cni/ (conflist), containers/*.json
 //   <router>/        configuration, log, control socket
 // `down` needs only the manifest, or nothing when the kernel marks are enough.
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { BrindleError } from '#base/errors.ts';
 import { DEFAULT_LAB } from './plan.ts';
 import type { Topology } from './topology.ts';

@@ -73,9 +73,7 @@ export function defaultTopology(options: { hosts: number; router: RouterKind | '
 
 /** The topology with one more host, wired like `like` (by default the last one). */
 export function withHost(topology: Topology, name: string | null, rack: string | null): Topology {
-  const like = rack
-    ? topology.hosts.findLast((host) => host.rack === rack)
-    : topology.hosts[topology.hosts.length - 1];
+  const like = rack ? topology.hosts.findLast((host) => host.rack === rack) : topology.hosts[topology.hosts.length - 1];
   if (!like) {
     throw new BrindleError('not-found', `no rack "${rack}" in this lab`, {
       remedy: `its racks are ${[...new Set(topology.hosts.map((host) => host.rack))].join(', ')}`,

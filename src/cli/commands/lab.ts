@@ -61,7 +61,9 @@ export function register(program: Command): void {
   verb('exec <target> <command...>', 'run a command in a HOST, a ROUTER or a HOST/CONTAINER')
     .passThroughOptions()
     .action(async (target: string, command: string[], options: Named) => {
-      process.exitCode = await exec(Lab.open(options.name), target, command);
+      const words = command[0] === '--' ? command.slice(1) : command;
+      if (words.length === 0) throw new BrindleError('invalid-argument', 'no command to run');
+      process.exitCode = await exec(Lab.open(options.name), target, words);
     });
 
   verb('env <host>', 'shell variables with which the CNI executable can be called by hand in that host').action(

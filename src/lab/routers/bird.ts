@@ -139,8 +139,7 @@ export const birdDriver: RouterDriver = {
     writeConfig(state, router);
     await birdc(state, router, 'configure');
   },
-  sessions: async (state, router) =>
-    parseBirdProtocols(await birdc(state, router, 'show protocols'), router.neighbors),
+  sessions: async (state, router) => parseBirdProtocols(await birdc(state, router, 'show protocols'), router.neighbors),
   routes: async (state, router) =>
     parseBirdRoutes(await birdc(state, router, 'show route where source = RTS_BGP'), router.neighbors),
   showCommand: (state, router) => ['birdc', '-s', socketOf(state, router), 'show', 'route'],
