@@ -45,7 +45,11 @@ describe('lab topology', () => {
       ['racks: [{hosts: 0}]', 'racks[0].hosts', /whole number/],
       ['racks: [{hosts: [H1]}]', 'racks[0].hosts[0]', /cannot be a name/],
       ['routers: [{name: tor1}]\nracks: [{hosts: 1, routers: [tor9]}]', 'racks', /no router "tor9"/],
-      ['routers: [{name: a}, {name: b, links: [a]}, {name: c, links: [d]}]\nracks: [{hosts: 1}]', 'routers[2].links[0]', /no router/],
+      [
+        'routers: [{name: a}, {name: b, links: [a]}, {name: c, links: [d]}]\nracks: [{hosts: 1}]',
+        'routers[2].links[0]',
+        /no router/,
+      ],
       ['routers: [{name: a, links: [b]}, {name: b, links: [a]}]\nracks: [{hosts: 1}]', 'routers[1].links[0]', /twice/],
       ['routers: [{name: a, kind: cisco}]\nracks: [{hosts: 1}]', 'routers[0].kind', /no kind of router/],
       ['racks: [{hosts: 1}]\npools: [{cidr: 10.0.0.1/8}]', 'pools[0].cidr', /host bits/],
@@ -65,14 +69,21 @@ describe('lab topology', () => {
     const plan = makePlan('default', parseTopology(TWO_RACKS, 'lab.yaml'));
     const h1 = plan.hosts[0]!;
     assert.equal(h1.namespace, 'brindle-h1');
-    assert.deepEqual(h1.interfaces.map((end) => [end.name, end.peer.node, end.ipv4.address, end.peer.ipv4]), [
-      ['eth0', 'tor1', '172.30.3.1', '172.30.3.0'],
-      ['eth1', 'tor2', '172.30.4.1', '172.30.4.0'],
-    ]);
-    const all = [...plan.hosts, ...plan.routers].flatMap((node) => node.interfaces.flatMap((end) => [end.ipv4.address, end.ipv6.address]));
+    assert.deepEqual(
+      h1.interfaces.map((end) => [end.name, end.peer.node, end.ipv4.address, end.peer.ipv4]),
+      [
+        ['eth0', 'tor1', '172.30.3.1', '172.30.3.0'],
+        ['eth1', 'tor2', '172.30.4.1', '172.30.4.0'],
+      ],
+    );
+    const all = [...plan.hosts, ...plan.routers].flatMap((node) =>
+      node.interfaces.flatMap((end) => [end.ipv4.address, end.ipv6.address]),
+    );
     assert.equal(new Set(all).size, all.length);
     const large = makePlan('x', defaultTopology({ hosts: 1000, router: 'bird' }));
-    const addresses = large.hosts.flatMap((host) => host.interfaces.flatMap((end) => [end.ipv4.address, end.peer.ipv4]));
+    const addresses = large.hosts.flatMap((host) =>
+      host.interfaces.flatMap((end) => [end.ipv4.address, end.peer.ipv4]),
+    );
     assert.equal(new Set([...addresses, large.routers[0]!.loopback4]).size, 2001);
   });
 
@@ -88,17 +99,25 @@ describe('lab topology', () => {
   it('puts hosts without routers on one Ethernet', () => {
     const plan = makePlan('default', defaultTopology({ hosts: 2, router: 'none' }));
     assert.equal(plan.switch?.namespace, 'brindle-switch');
-    assert.deepEqual(plan.hosts.map((host) => host.interfaces[0]!.ipv4), [
-      { address: '172.30.0.1', length: 16 },
-      { address: '172.30.0.2', length: 16 },
-    ]);
+    assert.deepEqual(
+      plan.hosts.map((host) => host.interfaces[0]!.ipv4),
+      [
+        { address: '172.30.0.1', length: 16 },
+        { address: '172.30.0.2', length: 16 },
+      ],
+    );
   });
 
   it('describes nodes and peers in the store', () => {
     const topology = parseTopology(TWO_RACKS, 'lab.yaml');
     const plan = makePlan('default', topology);
     const kinds = labResources(topology, plan).map((resource) => `${resource.kind}/${resource.metadata.name}`);
-    assert.deepEqual(kinds.slice(0, 4), ['IPPool/pool-1', 'BGPConfiguration/default', 'Node/h1', 'BGPPeer/h1-tor1-ipv4']);
+    assert.deepEqual(kinds.slice(0, 4), [
+      'IPPool/pool-1',
+      'BGPConfiguration/default',
+      'Node/h1',
+      'BGPPeer/h1-tor1-ipv4',
+    ]);
     assert.equal(hostResources(topology, plan.hosts[2]!).length, 3);
   });
 });
@@ -108,7 +127,8 @@ describe('BIRD', () => {
 
   it('gets a protocol for each neighbour and family', () => {
     const config = birdConfig(router);
-    for (const name of ['h1_ipv4', 'h1_ipv6', 'h2_ipv4', 'h2_ipv6']) assert.ok(config.includes(`protocol bgp ${name} {`));
+    for (const name of ['h1_ipv4', 'h1_ipv6', 'h2_ipv4', 'h2_ipv6'])
+      assert.ok(config.includes(`protocol bgp ${name} {`));
     assert.ok(config.includes('local 172.30.1.0 as 65001;'));
     assert.ok(config.includes('neighbor fd00:172:30:2::1 as 64512;'));
   });
@@ -121,7 +141,12 @@ h1_ipv4    BGP        ---        up     02:56:03.801  Established
 h1_ipv6    BGP        ---        start  2026-11-24    Active        Socket: Connection refused
 `;
     assert.deepEqual(
-      parseBirdProtocols(text, router.neighbors).map((session) => [session.node, session.family, session.established, session.info]),
+      parseBirdProtocols(text, router.neighbors).map((session) => [
+        session.node,
+        session.family,
+        session.established,
+        session.info,
+      ]),
       [
         ['h1', 4, true, 'Established'],
         ['h1', 6, false, 'Active        Socket: Connection refused'],
