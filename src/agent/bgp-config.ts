@@ -14,8 +14,6 @@ const BGP_PORT = 179;
 const DEFAULT_RESTART_TIME = 120;
 /** Calico lets an external peer be any number of hops away unless TTL security is asked for. */
 const ANY_HOPS = 255;
-/** Filter that lets only this host's own routes out; a host is no transit. */
-export const OWN_ROUTES_FILTER = 'brindle-own-routes';
 
 interface NodeSpec {
   readonly bgp?: {
@@ -155,7 +153,7 @@ function sessionsWith(
         address: other.ipv4,
         localAddress: self.ipv4,
         families: dual ? ['ipv4', 'ipv6'] : ['ipv4'],
-        ...(dual && { nextHopAddresses: [self.ipv6!] }),
+        ...(dual && { nextHopAddress: self.ipv6! }),
       },
     ];
   }
@@ -178,14 +176,11 @@ function configuredPeers(
     problems.push(`BGPPeer/${name}: spec.password refers to a Kubernetes Secret, and this store has none`);
     return []; // never a session without the authentication that was asked for
   }
-  const exported: RoutePolicy =
-    spec.filters && spec.filters.length > 0
-      ? { filters: [...spec.filters, ...(self.clusterId === null ? [OWN_ROUTES_FILTER] : [])] }
-      : self.clusterId === null
-        ? { filters: [OWN_ROUTES_FILTER] }
-        : 'all';
-  const imported: RoutePolicy =
-    spec.filters && spec.filters.length > 0 ? { filters: [...spec.filters, ACCEPT_ALL_FILTER] } : 'all';
+  // A host announces what it originates and is no transit; a reflector passes on.
+  const otherwise = self.clusterId === null ? 'local' : 'all';
+  const filters = spec.filters ?? [];
+  const exported: RoutePolicy = filters.length > 0 ? { filters, otherwise } : otherwise;
+  const imported: RoutePolicy = filters.length > 0 ? { filters, otherwise: 'all' } : 'all';
   const localAs = parseAs(spec.localASNumber);
   const restartTime = parseSeconds(spec.maxRestartTime) ?? DEFAULT_RESTART_TIME;
   const keepaliveTime = parseSeconds(spec.keepaliveTime);
@@ -202,7 +197,9 @@ function configuredPeers(
     const selector = parseSelector(spec.peerSelector);
     return speakers
       .filter((s) => s.name !== self.name && selector.matches(s.labels))
-      .flatMap((s) => sessionsWith(self, s, `${name}-${s.name}`, { ...shared, port: listenPort, restartTime, export: exported }));
+      .flatMap((s) =>
+        sessionsWith(self, s, `${name}-${s.name}`, { ...shared, port: listenPort, restartTime, export: exported }),
+      );
   }
   const { address, port } = splitPort(spec.peerIP ?? '');
   const asNumber = parseAs(spec.asNumber) ?? self.asNumber;
@@ -225,9 +222,6 @@ function configuredPeers(
     },
   ];
 }
-
-/** Filter that ends a list of filters which fall through. */
-export const ACCEPT_ALL_FILTER = 'brindle-accept-all';
 
 /** Two peers with one address cannot be told apart when they connect; the first by name stays. */
 function withoutDoubles(peers: readonly PeerConfig[], problems: string[]): PeerConfig[] {

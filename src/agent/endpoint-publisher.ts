@@ -78,7 +78,10 @@ export class EndpointPublisher {
         this.#lastError = null;
       } catch (error) {
         this.#lastError = errorText(error);
-        this.#options.log.warn({ key: text, error: this.#lastError, retryMs: this.#delay }, 'endpoint not written to the store');
+        this.#options.log.warn(
+          { key: text, error: this.#lastError, retryMs: this.#delay },
+          'endpoint not written to the store',
+        );
         this.#retry = this.#options.clock.after(this.#delay, () => {
           this.#retry = null;
           this.#start();

@@ -62,7 +62,9 @@ export class SocketServer {
   #accept(socket: Socket): void {
     this.#connections.add(socket);
     socket.on('close', () => this.#connections.delete(socket));
-    socket.on('error', (error) => this.#options.log.debug({ error: error.message }, 'connection on the agent socket failed'));
+    socket.on('error', (error) =>
+      this.#options.log.debug({ error: error.message }, 'connection on the agent socket failed'),
+    );
     const timer = setTimeout(() => socket.destroy(), FIRST_WORD_TIMEOUT);
     let start: Buffer = Buffer.alloc(0);
     const onData = (chunk: Buffer): void => {

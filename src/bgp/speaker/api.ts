@@ -8,8 +8,13 @@ export type { AddressFamily, NeighbourState };
 
 // ---------------------------------------------------------------- configuration
 
-/** What passes: all, nothing, or what the named filters of the configuration accept, tried in order. */
-export type RoutePolicy = 'all' | 'none' | { readonly filters: readonly string[] };
+/** What passes without a filter: all, nothing, or (for export) only what this speaker originates: a host is no transit. */
+export type DefaultPolicy = 'all' | 'none' | 'local';
+
+/** What passes: a default, or the named filters of the configuration in order, and the default where none decides. */
+export type RoutePolicy =
+  | DefaultPolicy
+  | { readonly filters: readonly string[] /** Default `all`. */; readonly otherwise?: DefaultPolicy };
 
 export interface ListenConfig {
   /** `0.0.0.0` or `::` for every address of one version. */
@@ -69,6 +74,11 @@ export interface PeerOptions {
   readonly allowOwnAs?: number;
   /** `auto`: as RFC 4271 5.1.3; `self`: always us; `keep`: never changed. Default `auto`. */
   readonly nextHop?: 'auto' | 'self' | 'keep';
+  /**
+   * Our own address of the family that the session's own addresses are not of: the next hop of, say, IPv6 routes on an
+   * IPv4 session. Default: the address of the session's interface, as the transport finds it.
+   */
+  readonly nextHopAddress?: string;
   /** Refuse paths whose first AS is not the peer's. Default false. */
   readonly enforceFirstAs?: boolean;
   readonly gracefulRestart?: GracefulRestartConfig;
