@@ -8,7 +8,12 @@ function resource(kind: string, name: string, spec: object, labels: Record<strin
 }
 
 const node = (name: string, octet: number, bgp: object = {}, labels: Record<string, string> = {}) =>
-  resource('Node', name, { bgp: { ipv4Address: `10.0.0.${octet}/31`, ipv6Address: `fd00::${octet}/127`, ...bgp } }, labels);
+  resource(
+    'Node',
+    name,
+    { bgp: { ipv4Address: `10.0.0.${octet}/31`, ipv6Address: `fd00::${octet}/127`, ...bgp } },
+    labels,
+  );
 
 const nodes = [node('h1', 1), node('h2', 2), node('h3', 3)];
 
