@@ -77,8 +77,8 @@ interface Speaker {
 export function bgpPlanFor(hostName: string, resources: BgpResources): BgpPlan {
   const problems: string[] = [];
   const configuration = {
-    ...specOf<BgpConfigurationSpec>(resources.configurations, 'default'),
-    ...specOf<BgpConfigurationSpec>(resources.configurations, `node.${hostName}`),
+    ...configurationSpec(resources.configurations, 'default'),
+    ...configurationSpec(resources.configurations, `node.${hostName}`),
   };
   const defaultAs = parseAs(configuration.asNumber) ?? DEFAULT_AS_NUMBER;
   const speakers = resources.nodes.map((node) => speakerOf(node, defaultAs)).filter((s) => s !== null);
@@ -153,11 +153,11 @@ function sessionsWith(
         address: other.ipv4,
         localAddress: self.ipv4,
         families: dual ? ['ipv4', 'ipv6'] : ['ipv4'],
-        ...(dual && { nextHopAddress: self.ipv6! }),
+        ...(dual && { nextHopAddress: self.ipv6 }),
       },
     ];
   }
-  if (dual) return [{ ...common, address: other.ipv6!, localAddress: self.ipv6!, families: ['ipv6'] }];
+  if (dual) return [{ ...common, address: other.ipv6, localAddress: self.ipv6, families: ['ipv6'] }];
   return [];
 }
 
@@ -295,7 +295,6 @@ function hashedRouterId(hostName: string): string {
   return IpAddress.fromUint32(hash >>> 0 || 1).toString();
 }
 
-function specOf<T extends object>(resources: readonly Resource[], name: string): T | undefined {
-  const found = resources.find((r) => r.metadata.name === name);
-  return found?.spec as T | undefined;
+function configurationSpec(resources: readonly Resource[], name: string): BgpConfigurationSpec | undefined {
+  return resources.find((r) => r.metadata.name === name)?.spec as BgpConfigurationSpec | undefined;
 }
