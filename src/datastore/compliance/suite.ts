@@ -199,9 +199,9 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
     it('leaves no gap and no double between list and watch while others write', async () => {
       await fresh();
       const [writer, reader] = [await open(), await open()];
-      let stop = false;
+      const run = { stop: false };
       const writing = (async () => {
-        for (let i = 0; !stop; i++) {
+        for (let i = 0; !run.stop; i++) {
           const n = `n${i % 7}`;
           if (await writer.get(KEY(n)))
             await (i % 3 === 0 ? writer.delete(KEY(n)) : writer.update(thing(n, `10.9.0.${i % 250}/32`)));
@@ -219,7 +219,7 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
         reader.watch(recorder.options(revision, ['IPReservation']));
         await until(() => recorder.events.length > 5, 'the watch delivers');
       }
-      stop = true;
+      run.stop = true;
       await writing;
       const truth = await reader.list('IPReservation');
       const last = mirrors.map((m) => m.recorder);
@@ -266,12 +266,13 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
 
     it('lets exactly one of several racing clients win', async () => {
       await fresh();
-      const racers = await Promise.all([open(), open(), open(), open()]);
+      const first = await open();
+      const racers = [first, await open(), await open(), await open()];
       const outcomes = await Promise.allSettled(racers.map((store) => store.create(thing('a'))));
       assert.equal(outcomes.filter((o) => o.status === 'fulfilled').length, 1);
       for (const o of outcomes)
         if (o.status === 'rejected') assert.ok(isBrindleError(o.reason, 'already-exists'), String(o.reason));
-      await racers[0]!.update({ ...thing('a'), spec: { count: 0 } });
+      await first.update({ ...thing('a'), spec: { count: 0 } });
       const EACH = 25;
       let lost = 0;
       await Promise.all(
@@ -288,11 +289,7 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
           }
         }),
       );
-      assert.deepEqual(
-        (await racers[0]!.get(KEY('a')))?.spec,
-        { count: racers.length * EACH },
-        `with ${lost} conflicts`,
-      );
+      assert.deepEqual((await first.get(KEY('a')))?.spec, { count: racers.length * EACH }, `with ${lost} conflicts`);
     });
 
     it('is silent after stop()', async () => {

@@ -281,7 +281,7 @@ export class EmbeddedStore implements Store {
   #write<T>(run: (transaction: Transaction) => T): Promise<T> {
     if (this.#closed) return Promise.reject(new BrindleError('unavailable', `the store ${this.path} is closed`));
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ run, resolve: resolve as (value: never) => void, reject, since: performance.now() });
+      this.#queue.push({ run, resolve, reject, since: performance.now() });
       if (this.#flushing) return;
       this.#flushing = true;
       void this.#flush();
