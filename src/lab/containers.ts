@@ -1,17 +1,18 @@
 // Containers of the lab: a namespace, attached by the real CNI executable exactly as a runtime would call it, and on
 // request a small web server inside. In: host, name, labels. Out: a running container, its CNI result and the time
 // the call took.
-import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { BrindleError } from '#base/errors.ts';
 import { conflistOf, programs, socketOf } from './hosts.ts';
-import type { FabricKernel } from './kernel.ts';
-import { namespacePath } from './kernel.ts';
+import { type FabricKernel, namespacePath } from './kernel.ts';
 import { containerNamespaceOf, type PlannedHost } from './plan.ts';
-import { daemonEnvironment, processesOf, startDaemon, stop, until } from './processes.ts';
+import { daemonEnvironment, processesOf, spawnIn, startDaemon, stop, until } from './processes.ts';
+import { probeTcp } from './probe.ts';
 import { findProgram } from './routers/driver.ts';
 import type { ContainerFile, LabState } from './state.ts';
 import { isNodeName } from './topology.ts';
+
+const SERVER_START_MS = 5000;
 
 export interface RunOptions {
   readonly name: string;
@@ -65,7 +66,7 @@ export async function runContainer(
     if (answer.status !== 0) throw cniError(shown, answer.output);
     const container = { ...draft, addresses: addressesIn(answer.output) };
     state.saveContainer(container);
-    if (serve !== null) startServer(state, container, serve);
+    if (serve !== null) await startServer(state, container, serve);
     return { container, milliseconds: answer.milliseconds };
   } catch (error) {
     await removeContainer(kernel, state, host, draft);
@@ -113,8 +114,7 @@ export async function callCni(
     runtimeConfig: { labels: container.labels },
   };
   const start = performance.now();
-  const child = spawn('nsenter', [`--net=${namespacePath(host.namespace)}`, '--', executable], {
-    stdio: ['pipe', 'pipe', 'pipe'],
+  const child = spawnIn(host.namespace, [executable], {
     env: {
       ...daemonEnvironment(state.name),
       BRINDLE_SOCKET: socketOf(state, host.spec.name),
@@ -129,15 +129,15 @@ export async function callCni(
   const { promise, resolve, reject } = Promise.withResolvers<CniAnswer>();
   const out: Buffer[] = [];
   const errors: Buffer[] = [];
-  child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
-  child.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
+  child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
+  child.stderr?.on('data', (chunk: Buffer) => errors.push(chunk));
   child.on('error', reject);
   child.on('close', (code) => {
     const output = Buffer.concat(out.length > 0 ? out : errors).toString();
     resolve({ status: code ?? 255, output, milliseconds: performance.now() - start });
   });
-  child.stdin.on('error', () => {}); // it may end without reading: its status tells
-  child.stdin.end(JSON.stringify(config));
+  child.stdin?.on('error', () => {}); // it may end without reading: its status tells
+  child.stdin?.end(JSON.stringify(config));
   return promise;
 }
 
@@ -162,7 +162,7 @@ function webDirectory(state: LabState, container: ContainerFile): string {
 }
 
 /** A web server on both families that answers with the container's name. */
-function startServer(state: LabState, container: ContainerFile, port: number): void {
+async function startServer(state: LabState, container: ContainerFile, port: number): Promise<void> {
   const directory = webDirectory(state, container);
   mkdirSync(directory, { recursive: true });
   writeFileSync(`${directory}/index.html`, `${container.host}/${container.name}\n`);
@@ -172,9 +172,12 @@ function startServer(state: LabState, container: ContainerFile, port: number): v
     command: [findProgram('busybox') ?? 'busybox', 'httpd', '-f', '-p', String(port), '-h', directory],
     log: '/dev/null',
   });
-}
-
-/** Waits until the server of a container listens. */
-export async function waitServer(isListening: () => Promise<boolean>, limit = 5000): Promise<boolean> {
-  return (await until(limit, async () => ((await isListening()) ? true : null))) !== null;
+  const path = namespacePath(container.namespace);
+  const listens = async (): Promise<true | null> =>
+    (await probeTcp(path, '127.0.0.1', port, SERVER_START_MS)) === 'ok' ? true : null;
+  if (await until(SERVER_START_MS, listens)) return;
+  throw new BrindleError(
+    'timeout',
+    `the server of ${container.host}/${container.name} does not listen on port ${port}`,
+  );
 }

@@ -1,9 +1,8 @@
 // What the lab needs of the kernel: named network namespaces, wires between them, addresses, routes, sysctls.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
 import { BrindleError } from '#base/errors.ts';
-
-const NETNS_DIR = '/run/netns';
+import { createNamedNetns, deleteNamedNetns, listNamedNetns, namedNetnsPath, withNetns } from '#sys/netns.ts';
+import { writeSysctl } from '#sys/proc.ts';
 
 export interface End {
   readonly namespace: string;
@@ -20,7 +19,7 @@ export interface FabricKernel {
   /** Made for routing: forwarding on, loopback up. `mark` stays in the kernel with it (see `markOf`). */
   createNamespace(name: string, mark: string): void;
   /** No error when it is absent. */
-  deleteNamespace(name: string): void;
+  deleteNamespace(name: string): unknown;
   /** The mark of a namespace; null when it has none. */
   markOf(namespace: string): string | null;
   /** A veth pair, one end in each namespace, both up. */
@@ -34,7 +33,7 @@ export interface FabricKernel {
 }
 
 export function namespacePath(name: string): string {
-  return `${NETNS_DIR}/${name}`;
+  return namedNetnsPath(name);
 }
 
 function ip(args: readonly string[], input?: string): string {
@@ -46,28 +45,28 @@ function ip(args: readonly string[], input?: string): string {
   }
 }
 
-const SYSCTLS = [
-  'ipv4/ip_forward=1',
-  'ipv6/conf/all/forwarding=1',
-  'ipv6/conf/default/forwarding=1',
-  'ipv6/conf/all/accept_dad=0',
-  'ipv6/conf/default/accept_dad=0',
-  'ipv4/conf/all/rp_filter=0',
-  'ipv4/conf/default/rp_filter=0',
-  'ipv4/fib_multipath_hash_policy=1',
+/** A router's: it forwards, takes no part in duplicate address detection, and spreads flows over equal paths. */
+const SYSCTLS: readonly (readonly [string, number])[] = [
+  ['ipv4/ip_forward', 1],
+  ['ipv6/conf/all/forwarding', 1],
+  ['ipv6/conf/default/forwarding', 1],
+  ['ipv6/conf/all/accept_dad', 0],
+  ['ipv6/conf/default/accept_dad', 0],
+  ['ipv4/conf/all/rp_filter', 0],
+  ['ipv4/conf/default/rp_filter', 0],
+  ['ipv4/fib_multipath_hash_policy', 1],
+  ['ipv6/fib_multipath_hash_policy', 1],
 ];
 
 export const ipCommandKernel: FabricKernel = {
-  namespaces: () => (existsSync(NETNS_DIR) ? readdirSync(NETNS_DIR) : []),
+  namespaces: listNamedNetns,
   createNamespace: (name, mark) => {
-    ip(['netns', 'add', name]);
-    const set = SYSCTLS.map((line) => line.split('=')).map(([key, value]) => `echo ${value} > /proc/sys/net/${key}`);
-    ip(['netns', 'exec', name, 'sh', '-ec', set.join(';')]);
+    withNetns(createNamedNetns(name), () => {
+      for (const [sysctl, value] of SYSCTLS) writeSysctl(sysctl.split('/'), value);
+    });
     ip(['-n', name, 'link', 'set', 'lo', 'up', 'alias', mark]);
   },
-  deleteNamespace: (name) => {
-    if (existsSync(namespacePath(name))) ip(['netns', 'del', name]);
-  },
+  deleteNamespace: deleteNamedNetns,
   markOf: (namespace) => /alias (.*)/.exec(ip(['-n', namespace, 'link', 'show', 'lo']))?.[1]?.trim() ?? null,
   connect: (a, b) => {
     ip([

@@ -1,6 +1,7 @@
 // The life of a lab: up, one more host, restart of a part, down. Everything it makes outside its directory is noted
 // in the manifest first, so that `down` finds it after any crash; what it did not make it leaves alone.
 import { BrindleError } from '#base/errors.ts';
+import { removeContainer, runContainer, type RunOptions, type RunResult } from './containers.ts';
 import { agentName, agentOf, startAgent, waitAgent, writeHostFiles } from './hosts.ts';
 import { type FabricKernel, ipCommandKernel } from './kernel.ts';
 import {
@@ -15,7 +16,7 @@ import { isAlive, type LabProcess, processesOf, stop, until } from './processes.
 import { hostResources, labResources } from './resources.ts';
 import { routerDriver } from './routers/drivers.ts';
 import type { RouterSession } from './routers/driver.ts';
-import { type LabFile, LabState } from './state.ts';
+import { type ContainerFile, type LabFile, LabState } from './state.ts';
 import { applyToStore } from './store.ts';
 import { type Topology, withHost } from './topology.ts';
 
@@ -124,6 +125,27 @@ export class Lab {
     throw new BrindleError('not-found', `the lab has no host "${name}"`, {
       remedy: `its hosts are ${this.plan.hosts.map((candidate) => candidate.spec.name).join(', ')}`,
     });
+  }
+
+  /** By `HOST/NAME`. Throws `not-found`, with the names there are. */
+  container(target: string): ContainerFile {
+    const [host = '', name = ''] = target.split('/', 2);
+    const container = this.state.container(host, name);
+    if (container) return container;
+    const there = this.state.containers().map((item) => `${item.host}/${item.name}`);
+    throw new BrindleError('not-found', `the lab has no container "${target}"`, {
+      remedy: there.length > 0 ? `there are ${there.join(', ')}` : 'start one with brindle lab run',
+    });
+  }
+
+  /** Starts a container on a host and attaches it by the CNI executable. */
+  run(host: string, options: RunOptions): Promise<RunResult> {
+    return runContainer(this.#kernel, this.state, this.host(host), options);
+  }
+
+  /** Detaches and removes a container; returns what the CNI call took, in milliseconds. */
+  remove(container: ContainerFile): Promise<number> {
+    return removeContainer(this.#kernel, this.state, this.host(container.host), container);
   }
 
   /** Waits until the routers see all their sessions established. Throws `timeout` naming those that are not. */

@@ -1,10 +1,11 @@
 // Processes of a lab: started inside a namespace, living on after the command that started them, each carrying
 // BRINDLE_LAB=<name> in its environment. That mark is how they are found again when the manifest is lost, and how
 // a process of somebody else in one of our namespaces is told apart and left alone.
-import { spawn } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { type ChildProcess, spawn, type SpawnOptions } from 'node:child_process';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BrindleError } from '#base/errors.ts';
+import { withNetns } from '#sys/netns.ts';
 import { namespacePath } from './kernel.ts';
 import type { LabState } from './state.ts';
 
@@ -14,6 +15,12 @@ export interface LabProcess {
   readonly startTime: string;
 }
 
+/** `spawn` in a namespace. A child is born where the thread that makes it stands, so this costs no helper program. */
+export function spawnIn(namespace: string, command: readonly string[], options: SpawnOptions): ChildProcess {
+  const [program = '', ...rest] = command;
+  return withNetns(namespacePath(namespace), () => spawn(program, rest, options));
+}
+
 /** Starts a daemon in a namespace, output into `log`. It belongs to no terminal and outlives the caller. */
 export function startDaemon(
   state: LabState,
@@ -21,7 +28,7 @@ export function startDaemon(
 ): LabProcess {
   const log = openSync(options.log, 'a');
   try {
-    const child = spawn('nsenter', [`--net=${namespacePath(options.namespace)}`, '--', ...options.command], {
+    const child = spawnIn(options.namespace, options.command, {
       cwd: options.cwd ?? state.dir,
       detached: true,
       stdio: ['ignore', log, log],
@@ -66,20 +73,26 @@ export function isAlive(process: LabProcess): boolean {
   return startTimeOf(process.pid) === process.startTime;
 }
 
-/** Every process that carries the lab's mark, except this one and its ancestors. */
-export function processesOf(lab: string): LabProcess[] {
+/** Every process that carries the lab's mark (and is in the namespace, when one is named), except this one and its ancestors. */
+export function processesOf(lab: string, namespace?: string): LabProcess[] {
   const ours = ancestors();
+  const inode = namespace === undefined ? null : inodeOf(namespacePath(namespace));
   return readdirSync('/proc').flatMap((entry) => {
     const pid = Number(entry);
     if (!Number.isInteger(pid) || ours.has(pid)) return [];
     try {
       if (!readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(`BRINDLE_LAB=${lab}`)) return [];
+      if (namespace !== undefined && inodeOf(`/proc/${pid}/ns/net`) !== inode) return [];
     } catch {
       return []; // it ended meanwhile
     }
     const startTime = startTimeOf(pid);
     return startTime === null ? [] : [{ pid, startTime }];
   });
+}
+
+function inodeOf(path: string): number | null {
+  return statSync(path, { throwIfNoEntry: false })?.ino ?? null;
 }
 
 function ancestors(): Set<number> {

@@ -1,13 +1,12 @@
 // `brindle lab`: a whole fabric on this machine. This file is only the command line: options in, text out.
-import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { BrindleError } from '#base/errors.ts';
 import { conflistOf, programs, socketOf } from '#lab/hosts.ts';
-import { namespacePath } from '#lab/kernel.ts';
 import { down, Lab, type Progress } from '#lab/lab.ts';
-import { containerNamespaceOf, DEFAULT_LAB } from '#lab/plan.ts';
-import { daemonEnvironment } from '#lab/processes.ts';
+import { DEFAULT_LAB } from '#lab/plan.ts';
+import { matrixText, probeMatrix } from '#lab/matrix.ts';
+import { spawnIn } from '#lab/processes.ts';
 import { routerDriver } from '#lab/routers/drivers.ts';
 import { LabState } from '#lab/state.ts';
 import { labStatus, statusText } from '#lab/status.ts';
@@ -57,6 +56,41 @@ export function register(program: Command): void {
     for (const host of hosts) open.host(host);
     await Promise.all(hosts.map((host) => open.restartAgent(host)));
   });
+
+  verb('run <host> <container>', 'start a container and attach it by the CNI executable')
+    .option('--label <key=value>', 'a label that policies can select; may be repeated', addLabel, {})
+    .option('--serve <port>', 'run a small web server in it', portNumber)
+    .action(
+      async (host: string, container: string, options: Named & { label: Record<string, string>; serve?: number }) => {
+        const { container: made, milliseconds } = await Lab.open(options.name).run(host, {
+          name: container,
+          labels: options.label,
+          serve: options.serve ?? null,
+        });
+        console.log(
+          `${host}/${container} has ${made.addresses.join(' and ')} (CNI ADD: ${milliseconds.toFixed(1)} ms)`,
+        );
+      },
+    );
+
+  verb('rm <container...>', 'detach and remove containers, each named HOST/NAME').action(
+    async (containers: string[], options: Named) => {
+      const open = Lab.open(options.name);
+      const found = containers.map((target) => open.container(target));
+      for (const container of found) {
+        const milliseconds = await open.remove(container);
+        console.log(`${container.host}/${container.name} is gone (CNI DEL: ${milliseconds.toFixed(1)} ms)`);
+      }
+    },
+  );
+
+  verb('matrix', 'who reaches whom, by IPv4 and IPv6')
+    .option('--port <port>', 'ask by TCP connections to this port; without it by ping', portNumber)
+    .addOption(new Option('-o, --output <format>').choices(['table', 'json']).default('table'))
+    .action(async (options: Named & { port?: number; output: string }) => {
+      const matrix = await probeMatrix(Lab.open(options.name), { port: options.port ?? null });
+      console.log(options.output === 'json' ? JSON.stringify(matrix, null, 2) : matrixText(matrix));
+    });
 
   verb('exec <target> <command...>', 'run a command in a HOST, a ROUTER or a HOST/CONTAINER')
     .passThroughOptions()
@@ -129,6 +163,18 @@ function wholeNumber(text: string): number {
   return Number(text);
 }
 
+function portNumber(text: string): number {
+  const port = wholeNumber(text);
+  if (port < 1 || port > 65535) throw new InvalidArgumentError('a port is a number from 1 to 65535');
+  return port;
+}
+
+function addLabel(text: string, sofar: Record<string, string>): Record<string, string> {
+  const match = /^([^=]+)=(.*)$/.exec(text);
+  if (!match) throw new InvalidArgumentError('write key=value');
+  return { ...sofar, [match[1]!]: match[2]! };
+}
+
 /** The namespace that a person means by HOST, ROUTER or HOST/CONTAINER. Throws `not-found`. */
 function namespaceOfTarget(lab: Lab, target: string): string {
   const [node = '', container] = target.split('/', 2);
@@ -139,21 +185,15 @@ function namespaceOfTarget(lab: Lab, target: string): string {
     return lab.host(node).namespace;
   }
   lab.host(node);
-  if (!lab.state.container(node, container)) {
-    const there = lab.state.containers().map((item) => `${item.host}/${item.name}`);
-    throw new BrindleError('not-found', `the lab has no container ${target}`, {
-      remedy: there.length > 0 ? `there are ${there.join(', ')}` : 'start one with brindle lab run',
-    });
-  }
-  return containerNamespaceOf(lab.state.name, node, container);
+  return lab.container(target).namespace;
 }
 
 /** Runs a command with this terminal and returns its exit code (128 + n when signal n ended it). */
 async function exec(lab: Lab, target: string, command: readonly string[]): Promise<number> {
   const namespace = namespaceOfTarget(lab, target);
-  const child = spawn('nsenter', [`--net=${namespacePath(namespace)}`, '--', ...command], {
+  const child = spawnIn(namespace, command, {
     stdio: 'inherit',
-    env: { ...process.env, BRINDLE_LAB: daemonEnvironment(lab.state.name)['BRINDLE_LAB'] },
+    env: { ...process.env, BRINDLE_LAB: lab.state.name },
   });
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.on('error', reject);
