@@ -3,12 +3,15 @@ import { unreachable } from '#base/errors.ts';
 import type { PlannedRouter } from '../plan.ts';
 import { birdDriver } from './bird.ts';
 import type { RouterDriver } from './driver.ts';
+import { frrDriver } from './frr.ts';
 
 export function routerDriver(router: PlannedRouter): RouterDriver {
   const { kind } = router.spec;
   switch (kind) {
     case 'bird':
       return birdDriver;
+    case 'frr':
+      return frrDriver;
     default:
       return unreachable(kind as never);
   }
