@@ -15,6 +15,7 @@ import {
 import { isAlive, type LabProcess, processesOf, stop, until } from './processes.ts';
 import { hostResources, labResources } from './resources.ts';
 import { routerDriver } from './routers/drivers.ts';
+import { removeFrrLeftovers } from './routers/frr.ts';
 import type { RouterSession } from './routers/driver.ts';
 import { type ContainerFile, type LabFile, LabState } from './state.ts';
 import { applyToStore } from './store.ts';
@@ -258,6 +259,7 @@ export async function down(name: string = DEFAULT_LAB, kernel: FabricKernel = ip
   const known = state.manifest().flatMap((entry) => (entry.kind === 'process' ? [entry] : []));
   const running = new Map([...known.filter(isAlive), ...processesOf(name)].map((process) => [process.pid, process]));
   await stop([...running.values()], 'SIGKILL', 10_000);
+  removeFrrLeftovers(running.keys());
   for (const namespace of ours) kernel.deleteNamespace(namespace);
   state.remove();
   return { processes: running.size, namespaces: ours.length };

@@ -1,7 +1,7 @@
 // FRR (bgpd and zebra) as a router of the lab: one configuration for both, `vtysh` to ask and to change. Same
 // behaviour as the BIRD of `bird.ts`. The daemons give up root for their own user, so their directory is that user's.
 import { execFile, execFileSync } from 'node:child_process';
-import { chownSync, readFileSync, writeFileSync } from 'node:fs';
+import { chownSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { BrindleError } from '#base/errors.ts';
 import type { PlannedNeighbor, PlannedRouter } from '../plan.ts';
@@ -10,23 +10,6 @@ import type { LabState } from '../state.ts';
 import { findProgram, type RouterDriver, type RouterRoute, type RouterSession } from './driver.ts';
 
 export function frrConfig(router: PlannedRouter): string {
-  const { asNumber } = router.spec;
-  const internal = (n: PlannedNeighbor): boolean => n.asNumber === asNumber;
-  const family = (which: 4 | 6): string[] => [
-    ` address-family ipv${which} unicast`,
-    '  redistribute connected',
-    '  maximum-paths 16',
-    ...router.neighbors
-      .filter((n) => n.family === which)
-      .flatMap((n) => [
-        `  neighbor ${n.address} activate`,
-        // A host has its default route here; only another router must know the wires as well.
-        ...(n.role === 'host' ? [`  neighbor ${n.address} prefix-list not-wires-${which} out`] : []),
-        ...(internal(n) && n.role === 'host' ? [`  neighbor ${n.address} route-reflector-client`] : []),
-        ...(internal(n) ? [`  neighbor ${n.address} next-hop-self force`] : []),
-      ]),
-    ' exit-address-family',
-  ];
   return [
     `! Router ${router.spec.name} of a Brindle lab. Generated; written anew when the lab grows.`,
     `hostname ${router.spec.name}`,
@@ -34,24 +17,45 @@ export function frrConfig(router: PlannedRouter): string {
     'ip prefix-list not-wires-4 seq 10 permit any',
     'ipv6 prefix-list not-wires-6 seq 5 deny fd00:172:30::/48 le 128',
     'ipv6 prefix-list not-wires-6 seq 10 permit any',
-    `router bgp ${asNumber}`,
+    `router bgp ${router.spec.asNumber}`,
     ` bgp router-id ${router.loopback4}`,
     ' no bgp default ipv4-unicast',
     ' no bgp ebgp-requires-policy',
     ' bgp bestpath as-path multipath-relax',
     ' timers bgp 30 90',
-    ...router.neighbors.flatMap((n) => [
-      ` neighbor ${n.address} remote-as ${n.asNumber}`,
-      ` neighbor ${n.address} description ${n.role} ${n.node}`,
-      ` neighbor ${n.address} timers connect 3`,
-      ` neighbor ${n.address} advertisement-interval 0`,
-    ]),
-    ...family(4),
-    ...family(6),
+    ' address-family ipv4 unicast',
+    '  redistribute connected',
+    '  maximum-paths 16',
+    ' exit-address-family',
+    ' address-family ipv6 unicast',
+    '  redistribute connected',
+    '  maximum-paths 16',
+    ' exit-address-family',
     'exit',
-    '',
+    frrNeighbors(router, router.neighbors),
   ].join('\n');
 }
+
+/** Only these neighbours: what a running router is told when the lab grows, for global lines would reset its sessions. */
+export function frrNeighbors(router: PlannedRouter, neighbors: readonly PlannedNeighbor[]): string {
+  const internal = (n: PlannedNeighbor): boolean => n.asNumber === router.spec.asNumber;
+  const lines = neighbors.flatMap((n) => [
+    ` neighbor ${n.address} remote-as ${n.asNumber}`,
+    ` neighbor ${n.address} description ${n.role} ${n.node}`,
+    ` neighbor ${n.address} timers connect 3`,
+    ` neighbor ${n.address} advertisement-interval 0`,
+    ` address-family ipv${n.family} unicast`,
+    `  neighbor ${n.address} activate`,
+    // A host has its default route here; only another router must know the wires as well.
+    ...(n.role === 'host' ? [`  neighbor ${n.address} prefix-list not-wires-${n.family} out`] : []),
+    ...(internal(n) && n.role === 'host' ? [`  neighbor ${n.address} route-reflector-client`] : []),
+    ...(internal(n) ? [`  neighbor ${n.address} next-hop-self force`] : []),
+    ' exit-address-family',
+  ]);
+  return [`router bgp ${router.spec.asNumber}`, ...lines, 'exit', ''].join('\n');
+}
+
+const UNKNOWN = 'not configured';
 
 interface FrrSummary {
   readonly [family: string]: { readonly peers?: Record<string, { readonly state?: string }> } | undefined;
@@ -61,7 +65,7 @@ interface FrrSummary {
 export function parseFrrSummary(text: string, neighbors: readonly PlannedNeighbor[]): RouterSession[] {
   const summary = JSON.parse(text) as FrrSummary;
   return neighbors.map(({ node, family, address }) => {
-    const info = summary[`ipv${family}Unicast`]?.peers?.[address]?.state ?? 'not configured';
+    const info = summary[`ipv${family}Unicast`]?.peers?.[address]?.state ?? UNKNOWN;
     return { node, family, established: info === 'Established', info };
   });
 }
@@ -122,6 +126,13 @@ function writeConfig(state: LabState, router: PlannedRouter): string {
   return file;
 }
 
+/** FRR keeps a directory for each process under /var/tmp and removes it only when it ends by itself. */
+export function removeFrrLeftovers(pids: Iterable<number>): void {
+  for (const pid of pids) {
+    for (const daemon of ['zebra', 'bgpd']) rmSync(`/var/tmp/frr/${daemon}.${pid}`, { recursive: true, force: true });
+  }
+}
+
 export const frrDriver: RouterDriver = {
   kind: 'frr',
   check() {
@@ -152,7 +163,12 @@ export const frrDriver: RouterDriver = {
     }
   },
   async reconfigure(state, router) {
-    await vtysh(state, router, ['-f', writeConfig(state, router)]);
+    writeConfig(state, router);
+    const known = parseFrrSummary(await vtysh(state, router, ['-c', 'show bgp summary json']), router.neighbors);
+    const added = router.neighbors.filter((_, i) => known[i]?.info === UNKNOWN);
+    const file = state.path(router.spec.name, 'added.conf');
+    writeFileSync(file, frrNeighbors(router, added));
+    await vtysh(state, router, ['-f', file]);
   },
   sessions: async (state, router) =>
     parseFrrSummary(await vtysh(state, router, ['-c', 'show bgp summary json']), router.neighbors),
