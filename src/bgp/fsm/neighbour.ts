@@ -4,10 +4,12 @@
 //
 // A neighbour may have several TCP connections at once: the one we dial and the ones it dials. Collisions are settled
 // so that two speakers of this code always keep the same connection:
-// - the connection dialled by the dominant side survives (higher router id, then higher AS; unsigned);
-// - it is settled when an OPEN arrives, against every other connection on which our OPEN is out;
+// - the connection dialled by the dominant side wins (higher router id, then higher AS; unsigned);
+// - an OPEN on the winner closes every other connection that is not established;
+// - an OPEN on a loser while the winner still waits for its OPEN is held back: no KEEPALIVE goes out until the winner
+//   has got its OPEN (the loser is closed) or is gone (the loser proceeds);
 // - once a connection is in OpenConfirm, a dial still under way is given up before its OPEN is sent.
-// Without the last two a dominated side could close the connection that the dominant one has just established.
+// Without the last two, one side could close the connection that the other has just established.
 //
 // Trap: UPDATE and KEEPALIVE in Established only restart the hold timer. The I/O shell notes the time of arrival itself
 // and does not call the machine for them.
@@ -77,6 +79,10 @@ export interface ConnectionMachine {
   /** The peer's OPEN; null before it came. */
   readonly open: OpenMessage | null;
   readonly negotiated: Negotiated | null;
+  /** In OpenConfirm, with our KEEPALIVE held back until the connection that would win has settled. */
+  readonly heldBack: boolean;
+  /** The peer's KEEPALIVE came while ours was held back. */
+  readonly confirmed: boolean;
 }
 
 export interface Neighbour {
@@ -272,7 +278,8 @@ class Machine {
         this.#openReceived(c, event.open);
         return;
       case 'keepalive':
-        if (c.state === 'open-confirm') this.#establish(c);
+        if (c.state === 'open-confirm' && c.heldBack) this.#update({ ...c, confirmed: true });
+        else if (c.state === 'open-confirm') this.#establish(c);
         else if (c.state === 'established') this.#restartHold(c);
         else this.#unexpected(c, 'KEEPALIVE');
         return;
@@ -319,7 +326,15 @@ class Machine {
     const delayed = this.#context.delayOpen > 0;
     this.#n.connections = [
       ...this.#n.connections,
-      { id, initiator, state: delayed ? 'delay-open' : 'open-sent', open: null, negotiated: null },
+      {
+        id,
+        initiator,
+        state: delayed ? 'delay-open' : 'open-sent',
+        open: null,
+        negotiated: null,
+        heldBack: false,
+        confirmed: false,
+      },
     ];
     if (delayed) this.#set('delay-open', this.#context.delayOpen, id);
     else this.#sendOpen(id);
@@ -340,7 +355,8 @@ class Machine {
       this.#abort(c, problem.notification, problem.reason);
       return;
     }
-    if (!this.#settleCollision(c, open)) return;
+    const outcome = this.#settleCollision(c, open);
+    if (outcome === 'lost') return;
     if (c.state === 'delay-open') {
       this.#clear('delay-open', c.id);
       this.#sendOpen(c.id);
@@ -351,12 +367,26 @@ class Machine {
       this.#n.dialling = null;
     }
     this.#clear('connect-retry');
+    const confirmed: ConnectionMachine = {
+      ...c,
+      state: 'open-confirm',
+      open,
+      negotiated,
+      heldBack: outcome === 'wait',
+    };
+    this.#update(confirmed);
+    if (outcome === 'go') this.#confirm(confirmed);
+  }
+
+  #confirm(c: ConnectionMachine): void {
     this.actions.push({ type: 'send-keepalive', connection: c.id });
-    this.#update({ ...c, state: 'open-confirm', open, negotiated });
-    if (negotiated.holdTime > 0) {
-      this.#set('hold', negotiated.holdTime * 1000, c.id);
-      this.#setKeepalive(c.id, negotiated.holdTime);
+    this.#update({ ...c, heldBack: false });
+    const holdTime = c.negotiated?.holdTime ?? 0;
+    if (holdTime > 0) {
+      this.#set('hold', holdTime * 1000, c.id);
+      this.#setKeepalive(c.id, holdTime);
     } else this.#clear('hold', c.id);
+    if (c.confirmed) this.#establish({ ...c, heldBack: false });
   }
 
   #negotiate(open: OpenMessage): Negotiated {
@@ -388,12 +418,13 @@ class Machine {
     return null;
   }
 
-  /** False when `c` itself had to give way. */
-  #settleCollision(c: ConnectionMachine, open: OpenMessage): boolean {
+  /** `lost`: `c` had to give way; `wait`: it may yet have to; `go`: it is the only one left. */
+  #settleCollision(c: ConnectionMachine, open: OpenMessage): 'lost' | 'wait' | 'go' {
     const cease: Notification = { code: ERR_CEASE, subcode: CEASE_COLLISION, data: EMPTY_BYTES };
     const { routerId, localAs, gracefulRestart } = this.#context;
     const weDominate = routerId !== open.routerId ? routerId >>> 0 > open.routerId >>> 0 : localAs > open.asNumber;
-    const keep = weDominate ? 'local' : 'remote';
+    const winner = weDominate ? 'local' : 'remote';
+    let outcome: 'wait' | 'go' = 'go';
     for (const other of this.#n.connections) {
       if (other.id === c.id || other.state === 'delay-open') continue;
       if (other.state === 'established') {
@@ -411,15 +442,15 @@ class Machine {
           continue;
         }
         this.#drop(c, cease);
-        return false;
+        return 'lost';
       }
-      if (c.initiator === keep) this.#drop(other, cease);
-      else {
+      if (c.initiator === winner) this.#drop(other, cease);
+      else if (other.state === 'open-confirm') {
         this.#drop(c, cease);
-        return false;
-      }
+        return 'lost';
+      } else outcome = 'wait';
     }
-    return true;
+    return outcome;
   }
 
   #establish(c: ConnectionMachine): void {
@@ -491,7 +522,9 @@ class Machine {
   }
 
   #closeAll(notification: Notification | null, cause: DownCause, reason: string): void {
-    for (const c of this.#n.connections) {
+    const all = this.#n.connections;
+    this.#n.connections = []; // first, so that none is let go ahead because another one goes
+    for (const c of all) {
       this.#drop(c, notification);
       if (c.state === 'established') this.actions.push({ type: 'down', cause, notification, reason });
     }
@@ -602,6 +635,8 @@ class Machine {
   #remove(c: ConnectionMachine): void {
     this.#n.connections = this.#n.connections.filter((other) => other.id !== c.id);
     for (const timer of ['hold', 'keepalive', 'delay-open'] as const) this.#clear(timer, c.id);
+    const last = this.#n.connections.length === 1 ? this.#n.connections[0] : undefined;
+    if (last?.heldBack) this.#confirm(last);
   }
 
   #set(timer: TimerName, ms: number, connection = 0): void {
