@@ -66,7 +66,7 @@ function listedSet(set: Record<string, Json>, isMap: boolean): ListedSet {
   const name = string(set['name']);
   const types = Array.isArray(set['type']) ? set['type'] : [set['type'] ?? null];
   const flags = Array.isArray(set['flags']) ? set['flags'] : [];
-  const key = types.map((t) => KEY_TYPES[String(t)]);
+  const key = types.map((t) => (typeof t === 'string' ? KEY_TYPES[t] : undefined));
   const known = key.filter((k) => k !== undefined);
   const elements = new Set<string>();
   const verdicts = new Map<string, Verdict>();
