@@ -13,11 +13,13 @@ const ALLOWED: Record<string, readonly string[]> = {
   sys: ['base', 'net'],
   netlink: ['base', 'net', 'sys'],
   nft: ['base', 'net', 'sys'],
-  model: ['base', 'net'],
-  policy: ['base', 'net', 'model'],
+  // Selectors are a language of their own: resources are validated with it, policy and calculation evaluate it.
+  'policy/selector': ['base'],
+  model: ['base', 'net', 'policy/selector'],
+  policy: ['base', 'net', 'model', 'policy/selector'],
   datastore: ['base', 'net', 'model'],
   ipam: ['base', 'net', 'model', 'datastore'],
-  calc: ['base', 'net', 'model', 'policy'],
+  calc: ['base', 'net', 'model', 'policy', 'policy/selector'],
   'bgp/wire': ['base', 'net'],
   'bgp/fsm': ['base', 'net', 'bgp/wire'],
   'bgp/rib': ['base', 'net', 'bgp/wire'],
@@ -32,7 +34,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   cli: ['*'],
 };
 /** Folders of which only the agent's composition root, the lab and the CLI may know. */
-const PURE = ['policy', 'calc', 'bgp/wire', 'bgp/fsm', 'bgp/rib', 'bgp/filter', 'net', 'model'];
+const PURE = ['policy', 'policy/selector', 'calc', 'bgp/wire', 'bgp/fsm', 'bgp/rib', 'bgp/filter', 'net', 'model'];
 const SOFT_LINES = 400;
 const HARD_LINES = 800;
 

@@ -4,6 +4,8 @@ import { isBrindleError } from '#base/errors.ts';
 import { IpAddress } from '#net/address.ts';
 import { parseMac } from '#net/mac.ts';
 import { Prefix } from '#net/prefix.ts';
+import { parseSelector } from '#policy/selector/selector.ts';
+import { parsePort, parseProtocol, PROTOCOL_NUMBERS } from './port.ts';
 
 export interface Fault {
   readonly reason: string;
@@ -205,6 +207,20 @@ export const FORMATS: Readonly<Record<string, Format>> = {
   selector: text((value) =>
     value.length > MAX_SELECTOR
       ? { reason: `is ${value.length} characters long, at most ${MAX_SELECTOR} are allowed` }
-      : null,
+      : thrown(() => parseSelector(value)),
   ),
+  port: (value) =>
+    parsePort(value)
+      ? null
+      : {
+          reason: `"${value}" is not a port`,
+          remedy: 'write a number from 1 to 65535, a range such as "8000:8080", or the name of a port',
+        },
+  protocol: (value) =>
+    parseProtocol(value) === null
+      ? {
+          reason: `"${value}" is not a protocol`,
+          remedy: `write ${Object.keys(PROTOCOL_NUMBERS).join(', ')} or a number from 1 to 255`,
+        }
+      : null,
 };

@@ -29,6 +29,8 @@ export interface KindOptions<S extends TSchema, T extends TSchema> {
   readonly status?: T;
   /** The spec may be left out altogether; it is then `{}` before defaults. */
   readonly specOptional?: true;
+  /** A Kubernetes kind that has no spec: its fields beside the metadata, `status` apart, are read as the spec. */
+  readonly flat?: true;
   /** Defaults that depend on other fields; constant ones belong in the schema. Runs on a spec that fits the schema. Must not change its argument. */
   readonly defaults?: (spec: Static<S>) => Static<S>;
   /** Rules across fields. Runs only when the schema is met. */

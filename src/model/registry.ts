@@ -7,12 +7,36 @@ import { nearest } from './nearest.ts';
 import { InvalidResourceError, type Problem, Problems } from './problems.ts';
 import { type Resource, kindKey } from './resource.ts';
 import { check, describe } from './schema.ts';
+import { clusterNetworkPolicy } from './cluster-network-policy.ts';
+import { globalNetworkPolicy, stagedGlobalNetworkPolicy } from './global-network-policy.ts';
+import { hostEndpoint } from './host-endpoint.ts';
 import { ipPool } from './ip-pool.ts';
+import { kubernetesNetworkPolicy, stagedKubernetesNetworkPolicy } from './kubernetes-network-policy.ts';
+import { KUBERNETES_OBJECTS } from './kubernetes-objects.ts';
+import { networkPolicy, stagedNetworkPolicy } from './network-policy.ts';
+import { globalNetworkSet, networkSet } from './network-set.ts';
+import { profile } from './profile.ts';
+import { tier } from './tier.ts';
 
 export const DEFAULT_NAMESPACE = 'default';
 
 /** Every kind, in the order in which `apply` writes and `brindle get all` shows. */
-export const KINDS: readonly Kind[] = [ipPool];
+export const KINDS: readonly Kind[] = [
+  ipPool,
+  ...KUBERNETES_OBJECTS,
+  hostEndpoint,
+  profile,
+  globalNetworkSet,
+  networkSet,
+  tier,
+  globalNetworkPolicy,
+  networkPolicy,
+  stagedGlobalNetworkPolicy,
+  stagedNetworkPolicy,
+  stagedKubernetesNetworkPolicy,
+  kubernetesNetworkPolicy,
+  clusterNetworkPolicy,
+];
 
 export interface ParseOptions {
   /** Where the resource came from, for messages: `pools.yaml, document 2`. */
@@ -88,15 +112,20 @@ export function parseResource(value: unknown, options: ParseOptions = {}): Resou
   const kind = readKind(raw, kinds, problems);
   if (!kind) throw invalid(raw, problems, options);
   const metadata = checkMetadata(raw['metadata'], kind.namespaced, options.namespace ?? DEFAULT_NAMESPACE, problems);
+  const beside: Record<string, unknown> = {};
   for (const key of Object.keys(raw)) {
     if (TOP_LEVEL.includes(key)) continue;
+    if (kind.flat) {
+      beside[key] = raw[key];
+      continue;
+    }
     const near = nearest(key, TOP_LEVEL);
     problems.add(key, 'is an unknown field', near ? `did you mean ${near}?` : 'fields of the kind belong under spec');
   }
-  let spec: unknown = raw['spec'] ?? undefined;
+  let spec: unknown = raw['spec'] ?? (kind.flat ? beside : undefined);
   if (spec === undefined && kind.specOptional) spec = {};
   if (spec === undefined) problems.add('spec', 'is required');
-  else spec = check(kind.spec, spec, 'spec', problems);
+  else spec = check(kind.spec, spec, kind.flat ? '' : 'spec', problems);
   let status: unknown = raw['status'] ?? undefined;
   if (status !== undefined && kind.status) status = check(kind.status, status, 'status', problems);
   if (problems.any) throw invalid(raw, problems, options);
