@@ -79,32 +79,41 @@ export interface JournalState {
   readonly freed: Map<string, number>;
 }
 
-/** Throws `unsupported` for a newer journal, `corrupt` for one of another host or with an address held twice. */
-export function replay(records: readonly JournalRecord[], host: string, path: string): JournalState {
+/**
+ * The state, and what is wrong with it: `unsupported` for a newer journal, `corrupt` for one of another host or with an
+ * address held twice; null when all is well.
+ */
+export function replay(
+  records: readonly JournalRecord[],
+  host: string,
+  path: string,
+): { state: JournalState; problem: BrindleError | null } {
   const state: JournalState = { blocks: new Map(), attachments: new Map(), freed: new Map() };
-  for (const record of records) apply(record, state, host, path);
+  let problem: BrindleError | null = null;
+  for (const record of records) {
+    const wrong = apply(record, state, host, path);
+    problem ??= wrong;
+  }
   const holders = new Map<string, string>();
   for (const { attachment } of state.attachments.values()) {
     for (const address of attachment.addresses) {
       const other = holders.get(address);
-      if (other !== undefined) {
-        throw corrupt(path, `it gives ${address} to both ${other} and ${attachment.handle}`);
-      }
+      if (other !== undefined) problem ??= corrupt(path, `it gives ${address} to both ${other} and ${attachment.handle}`);
       holders.set(address, attachment.handle);
     }
   }
-  return state;
+  return { state, problem };
 }
 
-function apply(record: JournalRecord, state: JournalState, host: string, path: string): void {
+function apply(record: JournalRecord, state: JournalState, host: string, path: string): BrindleError | null {
   switch (record.op) {
     case 'journal':
       if (record.version > JOURNAL_VERSION) {
-        throw new BrindleError('unsupported', `${path} was written by a newer Brindle (format ${record.version})`, {
+        return new BrindleError('unsupported', `${path} was written by a newer Brindle (format ${record.version})`, {
           remedy: 'run the newer agent again',
         });
       }
-      if (record.host !== host) throw corrupt(path, `it belongs to host ${record.host}, this is ${host}`);
+      if (record.host !== host) return corrupt(path, `it belongs to host ${record.host}, this is ${host}`);
       break;
     case 'block':
       state.blocks.set(record.cidr, record);
@@ -134,8 +143,9 @@ function apply(record: JournalRecord, state: JournalState, host: string, path: s
       state.freed.set(record.address, record.at);
       break;
     default:
-      throw corrupt(path, `it holds a record of unknown kind ${JSON.stringify((record as { op: unknown }).op)}`);
+      return corrupt(path, `it holds a record of unknown kind ${JSON.stringify((record as { op: unknown }).op)}`);
   }
+  return null;
 }
 
 export function corrupt(path: string, reason: string): BrindleError {

@@ -10,6 +10,7 @@ import { check, describe } from './schema.ts';
 import { clusterNetworkPolicy } from './cluster-network-policy.ts';
 import { globalNetworkPolicy, stagedGlobalNetworkPolicy } from './global-network-policy.ts';
 import { hostEndpoint } from './host-endpoint.ts';
+import { ipBlock } from './ip-block.ts';
 import { ipPool } from './ip-pool.ts';
 import { kubernetesNetworkPolicy, stagedKubernetesNetworkPolicy } from './kubernetes-network-policy.ts';
 import { KUBERNETES_OBJECTS } from './kubernetes-objects.ts';
@@ -23,6 +24,7 @@ export const DEFAULT_NAMESPACE = 'default';
 /** Every kind, in the order in which `apply` writes and `brindle get all` shows. */
 export const KINDS: readonly Kind[] = [
   ipPool,
+  ipBlock,
   ...KUBERNETES_OBJECTS,
   hostEndpoint,
   profile,
