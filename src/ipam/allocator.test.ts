@@ -132,7 +132,10 @@ describe('Ipam', () => {
       assert.match(error.message, /IPv6.*v6 \(fd00::\/126\)/);
       return true;
     });
-    assert.equal([...ipam.blocks()].filter((b) => b.cidr.family === 4).reduce((sum, b) => sum + b.used, 0), 4);
+    assert.equal(
+      [...ipam.blocks()].filter((b) => b.cidr.family === 4).reduce((sum, b) => sum + b.used, 0),
+      4,
+    );
     assert.equal((await add('only v4', { families: [4] })).length, 1);
     await ipam.release('c0');
     assert.equal((await add('again')).length, 2);
@@ -237,7 +240,10 @@ describe('Ipam', () => {
     const { ipam, add } = await openHost('h1', store, disk.after('kill'));
     await assert.rejects(ipam.verify(), (error: unknown) => isBrindleError(error, 'unavailable'));
     assert.deepEqual(ipam.get('a')?.addresses, given);
-    assert.deepEqual([...ipam.unfinished()].map((a) => a.handle), ['cut off']);
+    assert.deepEqual(
+      [...ipam.unfinished()].map((a) => a.handle),
+      ['cut off'],
+    );
     assert.ok(!(await add('b')).some((address) => [...given, ...cut.addresses.map(String)].includes(address)));
   });
 
@@ -290,7 +296,10 @@ describe('Ipam', () => {
     const thief = await openHost('h2', store, new FakeDisk(), [V4]);
     await thief.add('b', { requested: [IpAddress.parse(mine!)] });
     await ipam.verify();
-    assert.deepEqual([...ipam.blocks()].map((b) => b.lost), [true]);
+    assert.deepEqual(
+      [...ipam.blocks()].map((b) => b.lost),
+      [true],
+    );
     assert.equal(ipam.get('a')?.addresses[0], mine);
     const [next] = await add('c');
     assert.ok(![...thief.ipam.blocks()].some((b) => b.cidr.contains(IpAddress.parse(next!))));

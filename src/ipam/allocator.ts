@@ -323,7 +323,8 @@ export class Ipam {
       });
     if (!pool) throw refuse('it is in no pool');
     if (pool.disabled) throw refuse(`pool ${pool.name} is disabled`);
-    if (!pool.uses.includes(request.use ?? 'Workload')) throw refuse(`pool ${pool.name} is for ${pool.uses.join(', ')}`);
+    if (!pool.uses.includes(request.use ?? 'Workload'))
+      throw refuse(`pool ${pool.name} is for ${pool.uses.join(', ')}`);
     if (!this.#blockOf(address)) {
       const cidr = Prefix.of(address, pool.blockSize);
       await this.#adopt(await takeLeaseOf(this.#options.store, this.#options.host, pool, cidr));

@@ -58,20 +58,25 @@ describe('journal lines', () => {
 
   it('never reads anything but what was written', () => {
     fc.assert(
-      fc.property(fc.array(fc.string({ unit: 'grapheme' }), { maxLength: 5 }), fc.nat(), fc.nat(255), (texts, at, by) => {
-        const good = Buffer.from(texts.map((handle) => encodeRecord({ op: 'commit', handle })).join(''));
-        assert.deepEqual(
-          decodeJournal(good).records,
-          texts.map((handle) => ({ op: 'commit', handle })),
-        );
-        if (good.length === 0 || by === 0) return;
-        const bad = Buffer.from(good);
-        bad[at % good.length]! ^= by;
-        const content = decodeJournal(bad);
-        // One changed octet spoils one record, or two when it was a newline.
-        assert.ok(content.records.length < texts.length);
-        assert.ok(content.records.length >= texts.length - 2);
-      }),
+      fc.property(
+        fc.array(fc.string({ unit: 'grapheme' }), { maxLength: 5 }),
+        fc.nat(),
+        fc.nat(255),
+        (texts, at, by) => {
+          const good = Buffer.from(texts.map((handle) => encodeRecord({ op: 'commit', handle })).join(''));
+          assert.deepEqual(
+            decodeJournal(good).records,
+            texts.map((handle) => ({ op: 'commit', handle })),
+          );
+          if (good.length === 0 || by === 0) return;
+          const bad = Buffer.from(good);
+          bad[at % good.length]! ^= by;
+          const content = decodeJournal(bad);
+          // One changed octet spoils one record, or two when it was a newline.
+          assert.ok(content.records.length < texts.length);
+          assert.ok(content.records.length >= texts.length - 2);
+        },
+      ),
     );
   });
 

@@ -219,10 +219,14 @@ export class Journal {
       this.#options.log.error({ path: this.path, error: errorText(cause) }, 'the IPAM journal cannot be written');
     }
     this.#lastError = cause;
-    const error = new BrindleError('unavailable', `the IPAM journal ${this.path} cannot be written: ${errorText(cause)}`, {
-      remedy: 'see that the disk is writable and has room; then try again',
-      cause,
-    });
+    const error = new BrindleError(
+      'unavailable',
+      `the IPAM journal ${this.path} cannot be written: ${errorText(cause)}`,
+      {
+        remedy: 'see that the disk is writable and has room; then try again',
+        cause,
+      },
+    );
     for (const waiter of batch) waiter.reject(error);
   }
 }

@@ -98,7 +98,8 @@ export function replay(
   for (const { attachment } of state.attachments.values()) {
     for (const address of attachment.addresses) {
       const other = holders.get(address);
-      if (other !== undefined) problem ??= corrupt(path, `it gives ${address} to both ${other} and ${attachment.handle}`);
+      if (other !== undefined)
+        problem ??= corrupt(path, `it gives ${address} to both ${other} and ${attachment.handle}`);
       holders.set(address, attachment.handle);
     }
   }
