@@ -3,12 +3,12 @@
 // questions need no process each.
 import { BrindleError } from '#base/errors.ts';
 import { IpAddress } from '#net/address.ts';
-import { SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from '#sys/constants.ts';
+import { AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from '#sys/constants.ts';
 import { isSystemError, SystemError } from '#sys/errors.ts';
 import { check, closeFd, lastErrno, libc } from '#sys/ffi.ts';
 import { withNetns } from '#sys/netns.ts';
 import { pollReadable } from '#sys/poll.ts';
-import { encodeSockaddr } from '#sys/sockopt.ts';
+import { encodeSockaddr, setIntOption } from '#sys/sockopt.ts';
 import { connectTcp } from '#sys/tcp.ts';
 
 /**
@@ -19,8 +19,9 @@ export type Outcome = 'ok' | 'refused' | 'silent' | 'unreachable';
 
 const ICMP = { protocol: 1, request: 8, reply: 0, headerOf: (packet: Uint8Array) => (packet[0]! & 15) * 4 };
 const ICMPV6 = { protocol: 58, request: 128, reply: 129, headerOf: () => 0 };
-const AF_INET = 2;
-const AF_INET6 = 10;
+/** Socket options by which the word of a router that there is no way becomes an error of the socket. */
+const IP_RECVERR = 11;
+const IPV6_RECVERR = 25;
 
 /** Connects from the namespace at `path` and closes again. `limit` in milliseconds. */
 export function probeTcp(path: string, address: string, port: number, limit: number): Promise<Outcome> {
@@ -85,6 +86,8 @@ export function probePing(path: string, address: string, limit: number): Promise
 function openConnected(target: IpAddress, protocol: number): number {
   const family = target.family === 4 ? AF_INET : AF_INET6;
   const fd = check('open ICMP socket', libc().socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
+  if (family === AF_INET) setIntOption(fd, IPPROTO_IP, IP_RECVERR, 1, 'IP_RECVERR');
+  else setIntOption(fd, IPPROTO_IPV6, IPV6_RECVERR, 1, 'IPV6_RECVERR');
   const to = encodeSockaddr(target, 0);
   if (libc().connect(fd, to, to.length) === 0) return fd;
   const error = new SystemError(`connect to ${target}`, lastErrno());
