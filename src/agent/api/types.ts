@@ -1,0 +1,73 @@
+// What the agent's local API answers: the contract between the agent and the CLI, the lab and the web page. Plain JSON.
+
+/** One thing that has to hold for the agent to be ready, or that is worth telling. */
+export interface Condition {
+  /** `store`, `dataplane`, `ipam`, `bgp`, `routes`. */
+  readonly name: string;
+  readonly ok: boolean;
+  /** What is wrong and what to do; '' when all is well. */
+  readonly message: string;
+  /** Whether ADD cannot be served while this does not hold. */
+  readonly blocking: boolean;
+}
+
+/** `GET /v1/health`: status 200 when ready, else 503. */
+export interface Health {
+  readonly ready: boolean;
+  readonly conditions: readonly Condition[];
+}
+
+/** `GET /v1/status` */
+export interface AgentStatus extends Health {
+  readonly host: string;
+  readonly version: string;
+  readonly pid: number;
+  /** Milliseconds since the start. */
+  readonly uptime: number;
+  /** Resident memory in bytes. */
+  readonly memory: number;
+  readonly endpoints: number;
+  readonly blocks: readonly BlockStatus[];
+  readonly bgp: { readonly enabled: boolean; readonly reason: string | null; readonly configured: number; readonly established: number };
+  readonly routes: { readonly installed: number; readonly failed: number };
+  /** Resources that could not be used, with the reason. */
+  readonly problems: readonly { readonly key: string; readonly error: string }[];
+  /** WorkloadEndpoints not yet written to the store. */
+  readonly unpublished: number;
+}
+
+export interface BlockStatus {
+  readonly cidr: string;
+  readonly pool: string;
+  readonly used: number;
+  readonly size: number;
+}
+
+/** `GET /v1/endpoints` */
+export interface EndpointStatus {
+  /** `namespace/name`. */
+  readonly id: string;
+  readonly containerId: string;
+  readonly interfaceName: string;
+  readonly addresses: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  readonly profiles: readonly string[];
+  /** Whether its policy is in force in the kernel. */
+  readonly policy: 'applied' | 'pending' | 'failed';
+  readonly reason?: string;
+}
+
+/** `GET /v1/routes` */
+export interface RouteStatus {
+  readonly prefix: string;
+  readonly kind: 'blackhole' | 'bgp';
+  readonly nextHops: readonly { readonly gateway: string | null; readonly interface: string }[];
+  readonly fromPeers: readonly string[];
+  readonly state: 'installed' | 'pending' | 'failed' | 'unreachable';
+  readonly reason?: string;
+}
+
+/** Any answer with a status of 400 or more. */
+export interface ApiError {
+  readonly error: { readonly code: string; readonly message: string; readonly field?: string; readonly remedy?: string };
+}
