@@ -28,7 +28,12 @@ export interface AgentStatus extends Health {
   readonly memory: number;
   readonly endpoints: number;
   readonly blocks: readonly BlockStatus[];
-  readonly bgp: { readonly enabled: boolean; readonly reason: string | null; readonly configured: number; readonly established: number };
+  readonly bgp: {
+    readonly enabled: boolean;
+    readonly reason: string | null;
+    readonly configured: number;
+    readonly established: number;
+  };
   readonly routes: { readonly installed: number; readonly failed: number };
   /** Resources that could not be used, with the reason. */
   readonly problems: readonly { readonly key: string; readonly error: string }[];
@@ -69,5 +74,10 @@ export interface RouteStatus {
 
 /** Any answer with a status of 400 or more. */
 export interface ApiError {
-  readonly error: { readonly code: string; readonly message: string; readonly field?: string; readonly remedy?: string };
+  readonly error: {
+    readonly code: string;
+    readonly message: string;
+    readonly field?: string;
+    readonly remedy?: string;
+  };
 }
