@@ -152,9 +152,19 @@ export const tcpTransport: Transport = {
   },
 
   isOwnAddress(address: string): boolean {
-    return Object.values(networkInterfaces()).some((list) => list?.some((entry) => plain(entry.address) === address));
+    return interfaceOf(address).length > 0;
   },
+
+  siblings: interfaceOf,
 };
+
+function interfaceOf(address: string): readonly string[] {
+  for (const list of Object.values(networkInterfaces())) {
+    const addresses = list?.map((entry) => plain(entry.address)) ?? [];
+    if (addresses.includes(address)) return addresses;
+  }
+  return [];
+}
 
 /** Node writes an IPv4 peer of a dual-stack socket as `::ffff:1.2.3.4` and may add a zone. */
 function plain(address: string | undefined): string {

@@ -276,6 +276,8 @@ export interface Transport {
   listen(config: ListenConfig, accept: (connection: Connection) => void): Listener;
   /** Own addresses, so that a range never takes ourselves for a peer. */
   isOwnAddress(address: string): boolean;
+  /** All addresses of the interface that has this one, in the system's order: next hops of the other family. */
+  siblings(address: string): readonly string[];
 }
 
 // ---------------------------------------------------------------- events and queries

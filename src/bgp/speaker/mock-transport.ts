@@ -91,9 +91,9 @@ class MockConnection implements Connection {
       const octets = this.#inbox.shift()!;
       if (octets === null) {
         this.open = false;
-        const { close } = this.#handlers;
+        const handlers = this.#handlers;
         this.#handlers = null;
-        close.call(null, null);
+        handlers.close(null);
         return;
       }
       this.#inboxOctets -= octets.length;
@@ -133,6 +133,7 @@ export class MockNetwork {
       connect: (request, done) => this.#connect(addresses[0] ?? '', request, done),
       listen: (config, accept) => this.#listen(config, addresses, accept),
       isOwnAddress: (address) => addresses.includes(address),
+      siblings: (address) => (addresses.includes(address) ? addresses : []),
     };
   }
 
