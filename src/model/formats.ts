@@ -137,6 +137,7 @@ function ofFamily(
 }
 
 const MAX_SELECTOR = 1024;
+const MAX_MD5_KEY = 80;
 
 export const FORMATS: Readonly<Record<string, Format>> = {
   name: text(nameFault),
@@ -209,6 +210,11 @@ export const FORMATS: Readonly<Record<string, Format>> = {
       ? { reason: `is ${value.length} characters long, at most ${MAX_SELECTOR} are allowed` }
       : thrown(() => parseSelector(value)),
   ),
+  /** A TCP-MD5 key (RFC 2385): what the kernel takes. */
+  'tcp-md5-key': text((value) => {
+    const octets = new TextEncoder().encode(value).length;
+    return octets >= 1 && octets <= MAX_MD5_KEY ? null : { reason: `must have 1 to ${MAX_MD5_KEY} octets` };
+  }),
   port: (value) =>
     parsePort(value)
       ? null

@@ -105,7 +105,7 @@ describe('kinds', () => {
   it('have names that do not collide', () => {
     const seen = new Map<string, string>();
     for (const kind of KINDS) {
-      const group = kind.apiVersion.split('/')[0]!;
+      const group = kind.apiVersion.includes('/') ? kind.apiVersion.split('/')[0]! : 'core';
       const names = new Set([kind.kind.toLowerCase(), kind.plural, kind.singular, ...kind.shortNames]);
       for (const name of names) {
         // Kubernetes' own NetworkPolicy shares its name with Calico's; the bare word means Calico's.

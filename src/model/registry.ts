@@ -1,12 +1,12 @@
 // All kinds, and the way in for everything from outside. In: an unknown value (a parsed YAML document). Out: a Resource
 // that is validated and defaulted, or an InvalidResourceError with every problem found.
 import { BrindleError } from '#base/errors.ts';
-import type { Kind } from './kind.ts';
-import { checkMetadata } from './metadata.ts';
-import { nearest } from './nearest.ts';
-import { InvalidResourceError, type Problem, Problems } from './problems.ts';
-import { type Resource, kindKey } from './resource.ts';
-import { check, describe } from './schema.ts';
+import { bgpAggregate } from './bgp-aggregate.ts';
+import { bgpConfiguration } from './bgp-configuration.ts';
+import { bgpFabric } from './bgp-fabric.ts';
+import { bgpFilter } from './bgp-filter.ts';
+import { bgpPeer } from './bgp-peer.ts';
+import { bgpPeerGroup } from './bgp-peer-group.ts';
 import { clusterNetworkPolicy } from './cluster-network-policy.ts';
 import { globalNetworkPolicy, stagedGlobalNetworkPolicy } from './global-network-policy.ts';
 import { hostEndpoint } from './host-endpoint.ts';
@@ -18,13 +18,30 @@ import { networkPolicy, stagedNetworkPolicy } from './network-policy.ts';
 import { globalNetworkSet, networkSet } from './network-set.ts';
 import { profile } from './profile.ts';
 import { tier } from './tier.ts';
+import { ipReservation } from './ip-reservation.ts';
+import { node } from './node.ts';
+import { workloadEndpoint } from './workload-endpoint.ts';
+import type { Kind } from './kind.ts';
+import { checkMetadata } from './metadata.ts';
+import { nearest } from './nearest.ts';
+import { InvalidResourceError, type Problem, Problems } from './problems.ts';
+import { type Resource, kindKey } from './resource.ts';
+import { check, describe } from './schema.ts';
 
 export const DEFAULT_NAMESPACE = 'default';
 
 /** Every kind, in the order in which `apply` writes and `brindle get all` shows. */
 export const KINDS: readonly Kind[] = [
+  node,
   ipPool,
+  ipReservation,
   ipBlock,
+  bgpConfiguration,
+  bgpFabric,
+  bgpFilter,
+  bgpPeer,
+  bgpPeerGroup,
+  bgpAggregate,
   ...KUBERNETES_OBJECTS,
   hostEndpoint,
   profile,
@@ -38,6 +55,7 @@ export const KINDS: readonly Kind[] = [
   stagedKubernetesNetworkPolicy,
   kubernetesNetworkPolicy,
   clusterNetworkPolicy,
+  workloadEndpoint,
 ];
 
 export interface ParseOptions {
@@ -52,12 +70,12 @@ export interface ParseOptions {
 /** The kind by what a person types: kind, plural, singular or short name, any case. Null when there is none. */
 export function findKind(word: string, kinds: readonly Kind[] = KINDS): Kind | null {
   const wanted = word.toLowerCase();
-  // `ippools.projectcalico.org` picks by group too.
+  // `ippools.projectcalico.org` picks by group too, `nodes.core` Kubernetes' own.
   const dot = wanted.indexOf('.');
   const name = dot < 0 ? wanted : wanted.slice(0, dot);
   const group = dot < 0 ? null : wanted.slice(dot + 1);
   for (const kind of kinds) {
-    if (group !== null && groupOf(kind.apiVersion) !== group) continue;
+    if (group !== null && (groupOf(kind.apiVersion) || 'core') !== group) continue;
     if ([kind.kind.toLowerCase(), kind.plural, kind.singular, ...kind.shortNames].includes(name)) return kind;
   }
   return null;

@@ -31,14 +31,17 @@ export interface ResourceKey {
 
 /** Groups whose kinds go by their bare name in a store: ours, Calico's, and the Kubernetes core group (''). */
 const BARE_GROUPS = ['projectcalico.org', 'brindle.dev', ''];
+/** Kinds of the core group that Calico has too; the bare name is Calico's. */
+const CORE_NAMESAKES = ['Node'];
 
 /**
  * What a kind is called inside a store and in keys: the kind itself, or `Kind.group` for kinds of other groups, because
- * `NetworkPolicy` is both Calico's and (as `NetworkPolicy.networking.k8s.io`) Kubernetes'.
+ * `NetworkPolicy` is both Calico's and (as `NetworkPolicy.networking.k8s.io`) Kubernetes'. Kubernetes' Node is `Node.core`.
  */
 export function kindKey(apiVersion: string, kind: string): string {
   const group = apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : '';
-  return BARE_GROUPS.includes(group) ? kind : `${kind}.${group}`;
+  if (!BARE_GROUPS.includes(group)) return `${kind}.${group}`;
+  return group === '' && CORE_NAMESAKES.includes(kind) ? `${kind}.core` : kind;
 }
 
 export function keyOf(resource: Pick<Resource, 'apiVersion' | 'kind' | 'metadata'>): ResourceKey {
