@@ -241,12 +241,12 @@ describe('dataplane', () => {
         fc
           .record({
             id: fc.constantFrom(...names),
-            action: fc.constantFrom('allow', 'deny', 'pass'),
+            action: fc.constantFrom<AbstractRule['action']>('allow', 'deny', 'pass'),
             staged: fc.boolean(),
           })
           .map(({ id, action, staged }) =>
             policy(id, {
-              ingress: [rule({ action: action as AbstractRule['action'], source: { sets: ['s:x'] } })],
+              ingress: [rule({ action, source: { sets: ['s:x'] } })],
               ...(staged ? { staged: true } : {}),
             }),
           ),
