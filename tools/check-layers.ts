@@ -22,7 +22,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   calc: ['base', 'net', 'model', 'policy', 'policy/selector'],
   'bgp/wire': ['base', 'net'],
   'bgp/fsm': ['base', 'net', 'bgp/wire'],
-  'bgp/rib': ['base', 'net', 'bgp/wire'],
+  'bgp/rib': ['base', 'net', 'bgp/wire', 'bgp/filter'],
   'bgp/filter': ['base', 'net', 'bgp/wire'],
   'bgp/speaker': ['base', 'net', 'bgp/wire', 'bgp/fsm', 'bgp/rib', 'bgp/filter'],
   dataplane: ['base', 'net', 'sys', 'netlink', 'nft', 'model'],

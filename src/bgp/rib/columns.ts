@@ -1,0 +1,71 @@
+// Growing of typed columns: the one place that copies them.
+
+type Column = Uint8Array | Uint16Array | Uint32Array | Int32Array;
+
+/** A larger copy of a column; the new part is zero. */
+export function grown<T extends Column>(column: T, capacity: number): T {
+  const Constructor = column.constructor as new (length: number) => T;
+  const copy = new Constructor(capacity);
+  copy.set(column);
+  return copy;
+}
+
+/** The next capacity: doubling while small, by half again when large, so that slack stays bounded. */
+export function nextCapacity(capacity: number, needed: number): number {
+  const next = capacity < 65536 ? capacity * 2 : capacity + (capacity >>> 1);
+  return Math.max(next, needed, 64);
+}
+
+/** Queue of row numbers in which a row is at most once: what is queued again keeps its place. */
+export class RowQueue {
+  #ring = new Uint32Array(64);
+  #head = 0;
+  #count = 0;
+  #queued = new Uint8Array(64);
+
+  get length(): number {
+    return this.#count;
+  }
+
+  has(row: number): boolean {
+    return row < this.#queued.length && this.#queued[row] === 1;
+  }
+
+  /** False when the row was queued already. */
+  push(row: number): boolean {
+    if (row >= this.#queued.length) this.#queued = grown(this.#queued, nextCapacity(this.#queued.length, row + 1));
+    if (this.#queued[row] === 1) return false;
+    this.#queued[row] = 1;
+    if (this.#count === this.#ring.length) this.#growRing();
+    this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = row;
+    this.#count++;
+    return true;
+  }
+
+  /** The oldest row; 0 (never a row) when empty. */
+  shift(): number {
+    if (this.#count === 0) return 0;
+    const row = this.#ring[this.#head]!;
+    this.#head = (this.#head + 1) & (this.#ring.length - 1);
+    this.#count--;
+    this.#queued[row] = 0;
+    if (this.#count === 0 && this.#ring.length > 65536) {
+      this.#ring = new Uint32Array(64);
+      this.#head = 0;
+    }
+    return row;
+  }
+
+  clear(): void {
+    while (this.#count > 0) this.shift();
+  }
+
+  #growRing(): void {
+    const ring = new Uint32Array(this.#ring.length * 2);
+    const first = this.#ring.length - this.#head;
+    ring.set(this.#ring.subarray(this.#head), 0);
+    ring.set(this.#ring.subarray(0, this.#head), first);
+    this.#ring = ring;
+    this.#head = 0;
+  }
+}
