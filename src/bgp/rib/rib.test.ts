@@ -141,10 +141,10 @@ test('routes over a next hop that cannot be reached are not used', () => {
   assert.deepEqual(receiveText(b), []);
   const [hop] = rib.nextHops.takeNew();
   assert.equal(hop?.address?.equals(IpAddress.parse('10.0.0.1')), true);
-  rib.setNextHop(hop!.id, true, 10);
+  rib.setNextHop(hop?.id ?? 0, true, 10);
   drain(rib, [a, b]);
   assert.equal(receiveText(b).length, 1);
-  rib.setNextHop(hop!.id, false, 0);
+  rib.setNextHop(hop?.id ?? 0, false, 0);
   drain(rib, [a, b]);
   assert.deepEqual(receiveText(b), []);
 });
