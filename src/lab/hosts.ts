@@ -1,9 +1,10 @@
 // The agent of each host: its files, its start inside the host's namespace, its state.
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { ApiClient } from '#agent/api/client.ts';
+import type { Health } from '#agent/api/types.ts';
 import { BrindleError, errorText } from '#base/errors.ts';
-import { askAgent } from './agent-client.ts';
 import type { PlannedHost } from './plan.ts';
 import { isAlive, type LabProcess, startDaemon, until } from './processes.ts';
 import type { LabState } from './state.ts';
@@ -77,40 +78,62 @@ export function agentOf(state: LabState, host: string): LabProcess | null {
   return found;
 }
 
+/** The API of a host's agent. */
+export function agentApi(state: LabState, host: string): ApiClient {
+  return new ApiClient(socketOf(state, host));
+}
+
 /** Waits until the agent says that it is ready. Throws `unavailable` when it died, `timeout` after `limit` ms. */
 export async function waitAgent(state: LabState, host: string, limit: number): Promise<void> {
   const agent = agentOf(state, host);
-  let last = 'it did not answer';
+  const api = agentApi(state, host);
+  let last = 'it does not answer';
   const done = await until(limit, async () => {
     if (agent && !isAlive(agent)) {
-      throw new BrindleError('unavailable', `the agent of ${host} ended while starting`, {
-        remedy: `its log is ${state.path(host, 'agent.log')}`,
-      });
+      throw new BrindleError('unavailable', `the agent of ${host} ended while starting${lastWords(state, host)}`);
     }
     try {
-      const { status, body } = await askAgent(socketOf(state, host), '/v1/health');
+      const { status, text } = await api.call('/v1/health');
       if (status === 200) return true;
-      last = `it answered ${status} ${JSON.stringify(body)}`;
+      last = notReady(text);
     } catch (error) {
       last = errorText(error);
     }
     return null;
   });
   if (done) return;
-  throw new BrindleError('timeout', `the agent of ${host} is not ready after ${limit / 1000} s: ${last}`, {
-    remedy: `its log is ${state.path(host, 'agent.log')}`,
-  });
+  throw new BrindleError(
+    'timeout',
+    `the agent of ${host} is not ready after ${limit / 1000} s: ${last}${lastWords(state, host)}`,
+  );
 }
 
-export type AgentState = 'ready' | 'starting' | 'dead' | 'none';
+function notReady(text: string): string {
+  try {
+    const { conditions } = JSON.parse(text) as Health;
+    const broken = conditions.filter((condition) => !condition.ok);
+    return broken.map((condition) => `${condition.name}: ${condition.message}`).join('; ');
+  } catch {
+    return text;
+  }
+}
+
+/** The end of the agent's log: by the time the message is read, the file may be gone with the lab. */
+function lastWords(state: LabState, host: string): string {
+  const file = state.path(host, 'agent.log');
+  const lines = existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n').slice(-8) : [];
+  return lines.length > 0 ? `; the end of ${file}:\n  ${lines.join('\n  ')}` : '';
+}
+
+export type AgentState = 'ready' | 'not ready' | 'dead' | 'none';
 
 export async function agentState(state: LabState, host: string): Promise<AgentState> {
   const agent = agentOf(state, host);
   if (!agent) return 'none';
   if (!isAlive(agent)) return 'dead';
   try {
-    return (await askAgent(socketOf(state, host), '/v1/health')).status === 200 ? 'ready' : 'starting';
+    return (await agentApi(state, host).call('/v1/health')).status === 200 ? 'ready' : 'not ready';
   } catch {
-    return 'starting';
+    return 'not ready';
   }
 }

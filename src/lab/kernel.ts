@@ -1,8 +1,22 @@
 // What the lab needs of the kernel: named network namespaces, wires between them, addresses, routes, sysctls.
-import { execFileSync } from 'node:child_process';
 import { BrindleError } from '#base/errors.ts';
-import { createNamedNetns, deleteNamedNetns, listNamedNetns, namedNetnsPath, withNetns } from '#sys/netns.ts';
+import { IpAddress } from '#net/address.ts';
+import { Prefix } from '#net/prefix.ts';
+import { executeAll } from '#netlink/api.ts';
+import { KernelNetlink } from '#netlink/kernel.ts';
+import { closeFd } from '#sys/ffi.ts';
+import {
+  createNamedNetns,
+  deleteNamedNetns,
+  listNamedNetns,
+  namedNetnsPath,
+  openNetns,
+  withNetns,
+} from '#sys/netns.ts';
 import { writeSysctl } from '#sys/proc.ts';
+
+/** rtm_protocol of routes that an administrator made (linux/rtnetlink.h). */
+const RTPROT_STATIC = 4;
 
 export interface End {
   readonly namespace: string;
@@ -36,15 +50,6 @@ export function namespacePath(name: string): string {
   return namedNetnsPath(name);
 }
 
-function ip(args: readonly string[], input?: string): string {
-  try {
-    return execFileSync('ip', args, { encoding: 'utf8', input, stdio: ['pipe', 'pipe', 'pipe'] });
-  } catch (error) {
-    const text = (error as { stderr?: string }).stderr?.trim() || (error as Error).message;
-    throw new BrindleError('kernel', `ip ${args.join(' ')}: ${text}`, { cause: error });
-  }
-}
-
 /** A router's: it forwards, takes no part in duplicate address detection, and spreads flows over equal paths. */
 const SYSCTLS: readonly (readonly [string, number])[] = [
   ['ipv4/ip_forward', 1],
@@ -58,46 +63,78 @@ const SYSCTLS: readonly (readonly [string, number])[] = [
   ['ipv6/fib_multipath_hash_policy', 1],
 ];
 
-export const ipCommandKernel: FabricKernel = {
+/** The kernel of this machine. */
+export const machineKernel: FabricKernel = {
   namespaces: listNamedNetns,
   createNamespace: (name, mark) => {
-    withNetns(createNamedNetns(name), () => {
+    const path = createNamedNetns(name);
+    withNetns(path, () => {
       for (const [sysctl, value] of SYSCTLS) writeSysctl(sysctl.split('/'), value);
     });
-    ip(['-n', name, 'link', 'set', 'lo', 'up', 'alias', mark]);
+    inNamespace(name, (netlink) => {
+      executeAll(netlink, [{ op: 'link-set', link: 'lo', settings: { up: true, alias: mark } }]);
+    });
   },
   deleteNamespace: deleteNamedNetns,
-  markOf: (namespace) => /alias (.*)/.exec(ip(['-n', namespace, 'link', 'show', 'lo']))?.[1]?.trim() ?? null,
+  markOf: (namespace) => inNamespace(namespace, (netlink) => netlink.getLink('lo')?.alias ?? null),
   connect: (a, b) => {
-    ip([
-      '-n',
-      a.namespace,
-      'link',
-      'add',
-      a.interface,
-      'type',
-      'veth',
-      'peer',
-      'name',
-      b.interface,
-      'netns',
-      b.namespace,
-    ]);
-    for (const end of [a, b]) ip(['-n', end.namespace, 'link', 'set', end.interface, 'up']);
+    const netnsFd = openNetns(namedNetnsPath(b.namespace));
+    try {
+      inNamespace(a.namespace, (netlink) => {
+        executeAll(netlink, [
+          { op: 'veth-add', veth: { name: a.interface, peer: { name: b.interface, netnsFd } } },
+          { op: 'link-set', link: a.interface, settings: { up: true } },
+        ]);
+      });
+      // Not within the creation: an end cannot go up before the pair is whole (ENOTCONN).
+      inNamespace(b.namespace, (netlink) => {
+        executeAll(netlink, [{ op: 'link-set', link: b.interface, settings: { up: true } }]);
+      });
+    } finally {
+      closeFd(netnsFd);
+    }
   },
   addBridge: (bridge) => {
-    ip(['-n', bridge.namespace, 'link', 'add', bridge.interface, 'up', 'type', 'bridge']);
+    inNamespace(bridge.namespace, (netlink) => {
+      executeAll(netlink, [{ op: 'bridge-add', bridge: { name: bridge.interface, up: true } }]);
+    });
   },
   enslave: (port, bridge) => {
-    ip(['-n', port.namespace, 'link', 'set', port.interface, 'master', bridge]);
+    inNamespace(port.namespace, (netlink) => {
+      const master = indexOf(netlink, bridge);
+      executeAll(netlink, [{ op: 'link-set', link: port.interface, settings: { master } }]);
+    });
   },
-  addAddress: (end, address, length) => {
-    const nodad = address.includes(':') ? ['nodad'] : [];
-    ip(['-n', end.namespace, 'addr', 'add', `${address}/${length}`, 'dev', end.interface, ...nodad]);
+  addAddress: (end, address, prefixLength) => {
+    inNamespace(end.namespace, (netlink) => {
+      const ifindex = indexOf(netlink, end.interface);
+      const add = { ifindex, address: IpAddress.parse(address), prefixLength, noDad: true };
+      executeAll(netlink, [{ op: 'address-add', address: add }]);
+    });
   },
   addDefaultRoute: (namespace, gateways) => {
-    const family = gateways[0]?.via.includes(':') ? 'inet6' : 'inet';
-    const hops = gateways.flatMap((gateway) => ['nexthop', 'via', gateway.via, 'dev', gateway.interface]);
-    ip(['-n', namespace, '-f', family, 'route', 'add', 'default', ...hops]);
+    const destination = Prefix.parse(gateways[0]?.via.includes(':') ? '::/0' : '0.0.0.0/0');
+    inNamespace(namespace, (netlink) => {
+      const nextHops = gateways.map(({ via, interface: name }) => ({
+        gateway: IpAddress.parse(via),
+        ifindex: indexOf(netlink, name),
+      }));
+      executeAll(netlink, [{ op: 'route-add', route: { destination, protocol: RTPROT_STATIC, nextHops } }]);
+    });
   },
 };
+
+function inNamespace<T>(namespace: string, use: (netlink: KernelNetlink) => T): T {
+  const netlink = new KernelNetlink({ netns: namedNetnsPath(namespace) });
+  try {
+    return use(netlink);
+  } finally {
+    netlink.close();
+  }
+}
+
+function indexOf(netlink: KernelNetlink, name: string): number {
+  const link = netlink.getLink(name);
+  if (!link) throw new BrindleError('not-found', `there is no interface ${name}`);
+  return link.index;
+}

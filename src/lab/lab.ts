@@ -3,7 +3,7 @@
 import { BrindleError } from '#base/errors.ts';
 import { removeContainer, runContainer, type RunOptions, type RunResult } from './containers.ts';
 import { agentName, agentOf, startAgent, waitAgent, writeHostFiles } from './hosts.ts';
-import { type FabricKernel, ipCommandKernel } from './kernel.ts';
+import { type FabricKernel, machineKernel } from './kernel.ts';
 import {
   DEFAULT_LAB,
   makePlan,
@@ -51,14 +51,14 @@ export class Lab {
   }
 
   /** Throws `not-found` when it is not up. */
-  static open(name: string = DEFAULT_LAB, kernel: FabricKernel = ipCommandKernel): Lab {
+  static open(name: string = DEFAULT_LAB, kernel: FabricKernel = machineKernel): Lab {
     const state = new LabState(name);
     return new Lab(state, state.load(), kernel);
   }
 
   /** Brings a lab up and waits until every BGP session stands. When a step fails, what was made is removed again. */
   static async up(options: UpOptions): Promise<Lab> {
-    const kernel = options.kernel ?? ipCommandKernel;
+    const kernel = options.kernel ?? machineKernel;
     requireRoot();
     const state = new LabState(options.name ?? DEFAULT_LAB);
     const { topology, progress = () => {}, agents = true } = options;
@@ -250,7 +250,7 @@ export interface Removed {
  * Takes a lab down, whatever state it is in, and returns what there was to remove. Safe to repeat. Found by the
  * manifest, by the environment of processes, and by the marks of namespaces: any one of them is enough.
  */
-export async function down(name: string = DEFAULT_LAB, kernel: FabricKernel = ipCommandKernel): Promise<Removed> {
+export async function down(name: string = DEFAULT_LAB, kernel: FabricKernel = machineKernel): Promise<Removed> {
   requireRoot();
   const state = new LabState(name);
   const present = kernel.namespaces().filter((namespace) => namespace.startsWith('brindle-'));
