@@ -180,6 +180,11 @@ export const FORMATS: Readonly<Record<string, Format>> = {
           remedy: 'write 10.0.0.1, 10.0.0.1:1790 or [fd00::1]:1790',
         },
   ),
+  'absolute-path': text((value) =>
+    value.startsWith('/') && !value.includes('\0')
+      ? null
+      : { reason: `"${value}" is not an absolute path`, remedy: 'write a path that begins with /' },
+  ),
   mac: text((value) => thrown(() => parseMac(value))),
   'as-number': (value) => {
     const as = parseAsNumber(value);

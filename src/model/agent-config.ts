@@ -1,0 +1,61 @@
+// The configuration file, /etc/brindle/brindle.yaml: what the agent and the command line read before there is a store.
+// In: the parsed YAML (or nothing). Out: a complete AgentConfig, or an InvalidResourceError with every problem. Pure: the
+// caller reads the file and knows the host's name.
+import { nameFault } from './formats.ts';
+import { InvalidResourceError, Problems } from './problems.ts';
+import { check, Default, Int, OneOf, type Static, Text, Type } from './schema.ts';
+
+export const DEFAULT_CONFIG_PATH = '/etc/brindle/brindle.yaml';
+export const DEFAULT_STORE_PATH = '/var/lib/brindle/store.db';
+
+const AbsolutePath = (description: string) => Type.String({ description, format: 'absolute-path' });
+
+export const AgentConfigFile = Type.Object({
+  hostName: Type.Optional(Text('name', 'Name of this host and of its Node; the name of the machine when absent')),
+  store: Default(
+    Type.Object({
+      embedded: Type.Optional(Type.Object({ path: AbsolutePath('The file of the store') })),
+    }),
+    { embedded: { path: DEFAULT_STORE_PATH } },
+  ),
+  runDirectory: Default(AbsolutePath('For sockets and what does not outlive the machine'), '/run/brindle'),
+  stateDirectory: Default(AbsolutePath('For the journal and what outlives the machine'), '/var/lib/brindle'),
+  logLevel: Default(OneOf(['debug', 'info', 'warn', 'error']), 'info'),
+  metrics: Type.Optional(
+    Type.Object({
+      listen: Default(Text('ip', 'Where metrics are served'), '127.0.0.1'),
+      port: Default(Int(1, 65_535), 9095),
+    }),
+  ),
+});
+export type AgentConfigFile = Static<typeof AgentConfigFile>;
+
+/** Complete: every field has a value. */
+export interface AgentConfig extends AgentConfigFile {
+  readonly hostName: string;
+}
+
+/**
+ * @param value the parsed file; null or undefined for an empty or missing one, which is all defaults
+ * @param source the path of the file, for messages
+ * @param machineName the name of the machine, used when the file names no host; made lower case
+ */
+export function parseAgentConfig(value: unknown, source: string, machineName: string): AgentConfig {
+  const problems = new Problems();
+  const config = check(AgentConfigFile, value ?? {}, '', problems) as AgentConfigFile;
+  if (!problems.any && Object.keys(config.store).length !== 1) {
+    problems.add('store', 'must name exactly one driver', 'write embedded: {path: ...}');
+  }
+  const hostName = config.hostName ?? machineName.toLowerCase();
+  const fault = config.hostName === undefined ? nameFault(hostName) : null;
+  if (fault) {
+    problems.add(
+      'hostName',
+      `is required: the machine's name "${machineName}" cannot be the name of a Node`,
+      fault.remedy,
+    );
+  }
+  if (problems.any)
+    throw new InvalidResourceError([{ subject: `the configuration ${source}`, problems: problems.list }]);
+  return { ...config, hostName };
+}
