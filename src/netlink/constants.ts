@@ -103,6 +103,7 @@ export const RTA_MULTIPATH = 9;
 export const RTA_TABLE = 15;
 export const RTA_MARK = 16;
 export const RTA_VIA = 18;
+export const RTA_EXPIRES = 23;
 export const RTA_NH_ID = 30;
 export const RTAX_MTU = 2;
 export const RTM_F_CLONED = 0x200;

@@ -166,8 +166,11 @@ export interface NewLinkSettings {
 }
 
 export interface NewVeth extends NewLinkSettings {
-  /** The other end; in the namespace of the open descriptor `netnsFd`, or else in the same one. */
-  readonly peer: NewLinkSettings & { readonly netnsFd?: number };
+  /**
+   * The other end; in the namespace of the open descriptor `netnsFd`, or else in the same one. It begins down: the
+   * kernel cannot set it up before the pair is joined.
+   */
+  readonly peer: Omit<NewLinkSettings, 'up'> & { readonly netnsFd?: number };
 }
 
 export interface NewAddress {
@@ -191,6 +194,8 @@ export interface NewRoute {
   readonly metric?: number;
   readonly source?: IpAddress | null;
   readonly mtu?: number | null;
+  /** IPv6: the kernel drops the route after so many seconds. */
+  readonly expiresSeconds?: number;
   readonly nextHops?: readonly NewNextHop[];
 }
 

@@ -76,22 +76,26 @@ export class MessageBuilder {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#reserve(1), value);
+    const at = this.#reserve(1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   u16(value: number): this {
-    this.#view.setUint16(this.#reserve(2), value, true);
+    const at = this.#reserve(2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
 
   u32(value: number): this {
-    this.#view.setUint32(this.#reserve(4), value, true);
+    const at = this.#reserve(4);
+    this.#view.setUint32(at, value, true);
     return this;
   }
 
   raw(bytes: Uint8Array): this {
-    this.#bytes.set(bytes, this.#reserve(bytes.length));
+    const at = this.#reserve(bytes.length);
+    this.#bytes.set(bytes, at);
     return this;
   }
 
@@ -102,17 +106,20 @@ export class MessageBuilder {
   }
 
   attributeU8(type: number, value: number): this {
-    this.#view.setUint8(this.#attributeHeader(type, 1), value);
+    const at = this.#attributeHeader(type, 1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   attributeU16(type: number, value: number): this {
-    this.#view.setUint16(this.#attributeHeader(type, 2), value, true);
+    const at = this.#attributeHeader(type, 2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
 
   attributeU32(type: number, value: number): this {
-    this.#view.setUint32(this.#attributeHeader(type, 4), value, true);
+    const at = this.#attributeHeader(type, 4);
+    this.#view.setUint32(at, value, true);
     return this;
   }
 
@@ -146,6 +153,7 @@ export class MessageBuilder {
     return start + ATTRIBUTE_HEADER;
   }
 
+  /** May replace buffer and view: take the offset first, then write. */
   #reserve(length: number): number {
     const start = this.#length;
     const end = start + length;

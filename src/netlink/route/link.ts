@@ -64,7 +64,7 @@ export function encodeVethAdd(out: MessageBuilder, veth: NewVeth): void {
 }
 
 function peer(out: MessageBuilder, link: NewVeth['peer']): void {
-  ifinfo(out, 0, upFlag(link.up), upFlag(link.up));
+  ifinfo(out, 0);
   properties(out, link);
   if (link.netnsFd !== undefined) out.attributeU32(c.IFLA_NET_NS_FD, link.netnsFd);
 }

@@ -71,6 +71,7 @@ export function encodeRoute(out: MessageBuilder, route: NewRoute, replace: boole
   if (route.source) out.attribute(c.RTA_PREFSRC, route.source.bytes);
   const { mtu } = route;
   if (mtu) out.nest(c.RTA_METRICS, () => out.attributeU32(c.RTAX_MTU, mtu));
+  if (route.expiresSeconds !== undefined) out.attributeU32(c.RTA_EXPIRES, route.expiresSeconds);
   const hops = route.nextHops ?? [];
   const family = route.destination.family;
   const [only] = hops;
