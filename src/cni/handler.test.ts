@@ -38,27 +38,26 @@ class World {
       if (this.fail[name] !== undefined) throw this.fail[name];
     };
     const records = this.records;
-    const world = this;
     const ipam: AddressService = {
-      async assign(request) {
+      assign: async (request) => {
         step('assign');
-        const address = Array.from({ length: 250 }, (_, i) => `10.0.0.${i + 1}`).find((a) => !world.used.has(a))!;
-        world.used.add(address);
+        const address = Array.from({ length: 250 }, (_, i) => `10.0.0.${i + 1}`).find((a) => !this.used.has(a))!;
+        this.used.add(address);
         const addresses = [IpAddress.parse(address)];
         const attachment = request.attach(addresses);
         records.set(request.handle, { attachment, committed: false });
-        const { durable } = world.fail;
+        const { durable } = this.fail;
         return { addresses, attachment, durable: durable ? Promise.reject(durable) : Promise.resolve() };
       },
-      async commit(handle) {
+      commit: async (handle) => {
         step('commit');
         records.get(handle)!.committed = true;
       },
-      async release(handle, vacated) {
+      release: async (handle, vacated) => {
         const record = records.get(handle);
         if (!record) return false;
         records.delete(handle);
-        const free = (): void => record.attachment.addresses.forEach((address) => world.used.delete(address));
+        const free = (): void => record.attachment.addresses.forEach((address) => this.used.delete(address));
         if (vacated) void vacated.then(free);
         else free();
         step('release');
@@ -72,11 +71,10 @@ class World {
         for (const { attachment, committed } of records.values()) if (!committed) yield attachment;
       },
       look: (alive) => [...ipam.attachments()].filter((attachment) => !alive.has(attachment.handle)),
-      get problem() {
-        return world.problem;
-      },
+      problem: null,
       isCorrupt: false,
     };
+    Object.defineProperty(ipam, 'problem', { get: () => this.problem });
     this.handler = new CniHandler({
       host: 'h1',
       ipam,

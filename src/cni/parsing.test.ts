@@ -337,11 +337,11 @@ describe('the result', () => {
       dns: { nameservers: ['9.9.9.9'] },
       future: { a: 1 },
     };
-    const result = buildResult(config({ prevResult }), attached) as { [key: string]: unknown[] };
-    assert.deepEqual(result['future'] as unknown, { a: 1 });
-    assert.deepEqual(result['interfaces']?.[0], prevResult.interfaces[0]);
-    assert.deepEqual(result['ips']?.[1], { address: '10.0.0.1/32', gateway: '169.254.1.1', interface: 2 });
-    assert.deepEqual(result['dns'] as unknown, { nameservers: ['9.9.9.9'] });
+    const result = buildResult(config({ prevResult }), attached) as { [key: string]: unknown; interfaces: unknown[]; ips: unknown[] };
+    assert.deepEqual(result['future'], { a: 1 });
+    assert.deepEqual(result.interfaces[0], prevResult.interfaces[0]);
+    assert.deepEqual(result.ips[1], { address: '10.0.0.1/32', gateway: '169.254.1.1', interface: 2 });
+    assert.deepEqual(result['dns'], { nameservers: ['9.9.9.9'] });
     assert.deepEqual(addressesIn(result, 'eth0', '/run/netns/c1'), ['10.0.0.1', 'fd00::1']);
     assert.equal(addressesIn(result, 'eth1', '/run/netns/c1'), null);
     assert.throws(() => buildResult(config({ prevResult: { ips: 3 } }), attached), CniError);
