@@ -337,7 +337,11 @@ describe('the result', () => {
       dns: { nameservers: ['9.9.9.9'] },
       future: { a: 1 },
     };
-    const result = buildResult(config({ prevResult }), attached) as { [key: string]: unknown; interfaces: unknown[]; ips: unknown[] };
+    const result = buildResult(config({ prevResult }), attached) as {
+      [key: string]: unknown;
+      interfaces: unknown[];
+      ips: unknown[];
+    };
     assert.deepEqual(result['future'], { a: 1 });
     assert.deepEqual(result.interfaces[0], prevResult.interfaces[0]);
     assert.deepEqual(result.ips[1], { address: '10.0.0.1/32', gateway: '169.254.1.1', interface: 2 });
