@@ -2,6 +2,7 @@
 // handlers run on the event loop of the thread that made them.
 // RFC 2385 (keys on listeners before a SYN comes), 5082 (TTL), 4271 section 4.2.
 import { networkInterfaces } from 'node:os';
+import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import type {
   Connection,
@@ -156,6 +157,14 @@ export const tcpTransport: Transport = {
   },
 
   siblings: interfaceOf,
+
+  interfaceIndex(name: string): number {
+    try {
+      return Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'));
+    } catch {
+      return 0;
+    }
+  },
 };
 
 function interfaceOf(address: string): readonly string[] {

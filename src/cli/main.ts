@@ -8,6 +8,7 @@ export type Register = (program: Command) => void;
 
 /** First word on the command line -> the module that knows it. Shown in `--help` in this order. */
 const VERBS: Record<string, { summary: string; load: () => Promise<{ register: Register }> }> = {
+  speaker: { summary: 'the BGP speaker alone, with no dataplane', load: () => import('./commands/speaker.ts') },
   lab: { summary: 'a whole fabric on this machine', load: () => import('./commands/lab.ts') },
 };
 

@@ -90,6 +90,12 @@ export class Rib {
     return this.#identity;
   }
 
+  /** Another router id, AS or cluster id. The caller resets the sessions, which see the change. */
+  setIdentity(identity: Identity): void {
+    this.#identity = identity;
+    this.attributes.setIdentity(identity);
+  }
+
   /** Options of the decision process. All prefixes are decided anew, in slices. */
   configure(options: DecisionOptions): void {
     for (const family of ADDRESS_FAMILIES) {

@@ -278,6 +278,8 @@ export interface Transport {
   isOwnAddress(address: string): boolean;
   /** All addresses of the interface that has this one, in the system's order: next hops of the other family. */
   siblings(address: string): readonly string[];
+  /** The system's number of an interface; 0 when there is none of that name. */
+  interfaceIndex(name: string): number;
 }
 
 // ---------------------------------------------------------------- events and queries

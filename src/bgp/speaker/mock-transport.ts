@@ -133,6 +133,7 @@ export class MockNetwork {
       connect: (request, done) => this.#connect(addresses[0] ?? '', request, done),
       listen: (config, accept) => this.#listen(config, addresses, accept),
       isOwnAddress: (address) => addresses.includes(address),
+      interfaceIndex: () => 1,
       siblings: (address) => (addresses.includes(address) ? addresses : []),
     };
   }

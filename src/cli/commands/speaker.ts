@@ -1,0 +1,96 @@
+// `brindle speaker -f FILE`: the BGP speaker alone. SIGHUP reads the file again, SIGTERM and SIGINT close the sessions
+// without a NOTIFICATION (peers that do graceful restart hold our routes); `--shutdown` makes it an orderly end.
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { systemClock } from '#base/clock.ts';
+import { BrindleError, errorText } from '#base/errors.ts';
+import type { Logger } from '#base/log.ts';
+import { tcpTransport } from '#agent/bgp-transport.ts';
+import { parseSpeakerFile, type SpeakerFile } from '#bgp/speaker/config-file.ts';
+import { Speaker } from '#bgp/speaker/speaker.ts';
+import type { SpeakerEvent } from '#bgp/speaker/api.ts';
+
+interface Options {
+  readonly file: string;
+  readonly shutdown?: boolean;
+  readonly check?: boolean;
+  readonly quiet?: boolean;
+}
+
+export function register(program: Command): void {
+  program
+    .command('speaker')
+    .description('run the BGP speaker alone, with no dataplane: a route server, a reflector, a test peer')
+    .requiredOption('-f, --file <path>', 'configuration, YAML')
+    .option('--check', 'only check the configuration')
+    .option('--shutdown', 'on SIGTERM tell peers of an administrative shutdown, so that they drop our routes')
+    .option('--quiet', 'no log')
+    .action((options: Options) => run(options));
+}
+
+async function run(options: Options): Promise<void> {
+  let file = load(options.file);
+  if (options.check) {
+    process.stdout.write(
+      `${options.file}: ${file.config.peers.length} peers, ${file.config.peerRanges.length} ranges\n`,
+    );
+    return;
+  }
+  const log = options.quiet ? quiet : stderrLogger({});
+  const speaker = new Speaker({ transport: tcpTransport, clock: systemClock, log, forwardingKept: true });
+  speaker.watch((event) => logEvent(log, event));
+  const apply = (): void => {
+    speaker.setLocalRoutes(file.networks);
+    speaker.configure(file.config);
+  };
+  apply();
+  process.on('SIGHUP', () => {
+    try {
+      file = load(options.file);
+      apply();
+      log.info({ file: options.file }, 'configuration read again');
+    } catch (error) {
+      log.error({ file: options.file }, `configuration not taken: ${errorText(error)}`);
+    }
+  });
+  await new Promise<void>((done) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => done());
+    setInterval(() => {}, 1 << 30); // the clock's timers do not keep the process alive
+  });
+  speaker.stop(options.shutdown ? 'shutdown' : 'restart');
+  setTimeout(() => process.exit(0), options.shutdown ? 500 : 50);
+}
+
+function load(path: string): SpeakerFile {
+  let source: string;
+  try {
+    source = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new BrindleError('not-found', `${path} cannot be read: ${errorText(error)}`, { cause: error });
+  }
+  return parseSpeakerFile(source);
+}
+
+function logEvent(log: Logger, event: SpeakerEvent): void {
+  const { type, at: _at, ...fields } = event;
+  if (type === 'error' || type === 'update-error' || type === 'max-prefixes') log.warn(fields, type);
+  else if (type === 'unknown-peer') log.debug(fields, type);
+  else log.info(fields, type);
+}
+
+const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
+
+function stderrLogger(context: object): Logger {
+  const line = (level: string) => (fields: object, message: string) => {
+    process.stderr.write(
+      `${new Date().toISOString()} ${level} ${message} ${JSON.stringify({ ...context, ...fields })}\n`,
+    );
+  };
+  return {
+    debug() {},
+    info: line('info'),
+    warn: line('warn'),
+    error: line('error'),
+    child: (more) => stderrLogger({ ...context, ...more }),
+  };
+}
