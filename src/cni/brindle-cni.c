@@ -1,8 +1,8 @@
 /* The CNI executable (CNI specification 1.1.0). Runtimes start it once a call, so its start is the cost: it only
  * carries the call to the agent and the answer back. In: CNI_* environment, configuration on standard input.
- * Out: the agent's answer on standard output, its exit status. The protocol is described in protocol.ts, and
- * executable.ts is the same program for machines without a C compiler. Without an agent: DEL is journalled in the
- * spool directory and succeeds, STATUS answers error 50, all else error 11 (try again later). */
+ * Out: the agent's answer on standard output, its exit status. protocol.ts describes the protocol; executable.ts is the
+ * same program for machines without a C compiler. Without an agent: DEL is journalled in the spool directory and
+ * succeeds, STATUS answers error 50, all else error 11. Socket: BRINDLE_SOCKET, else the configuration's `socket`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -20,22 +20,19 @@
 
 #define SUPPORTED "\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\""
 #define CURRENT "1.1.0"
+#define DEFAULT_SOCKET "/run/brindle/brindle.sock"
 #define MAX_CONFIG (4u << 20) /* as in protocol.ts */
-
-extern char **environ;
 
 struct buffer {
   char *data;
   size_t length, capacity;
 };
 
-static int fail(const char *config, int code, const char *format, ...);
-
 static void append(struct buffer *to, const void *bytes, size_t count) {
   if (to->length + count + 1 > to->capacity) {
     to->capacity = (to->length + count + 1) * 2;
     to->data = realloc(to->data, to->capacity);
-    if (!to->data) exit(fail("", 5, "out of memory"));
+    if (!to->data) abort();
   }
   memcpy(to->data + to->length, bytes, count);
   to->length += count;
@@ -65,28 +62,34 @@ static int put(int fd, const char *bytes, size_t count) {
   return 1;
 }
 
-/* Errors speak the configuration's version where a plain search finds one. */
-static const char *version_of(const char *config, char out[16]) {
-  const char *at = strstr(config, "\"cniVersion\"");
-  if (at) {
-    at += 12;
-    at += strspn(at, " \t\r\n");
-    if (*at++ == ':') {
-      at += strspn(at, " \t\r\n");
-      size_t length = *at == '"' ? strspn(at + 1, "0123456789.") : 0;
-      if (length > 0 && length < 16 && at[1 + length] == '"') {
-        memcpy(out, at + 1, length);
-        out[length] = 0;
-        return out;
-      }
-    }
+/* The plain text value of a key of the outermost object of a JSON text; false when it has none such. */
+static int find(const char *json, const char *key, char *out, size_t size) {
+  const char *blank = " \t\r\n";
+  int depth = 0;
+  for (const char *at = json; at && *at; at++) {
+    if (*at == '{' || *at == '[') depth++;
+    if (*at == '}' || *at == ']') depth--;
+    if (*at != '"') continue;
+    const char *text = ++at;
+    while (*at && *at != '"') at += *at == '\\' && at[1] ? 2 : 1;
+    if (!*at) return 0;
+    const char *after = at + 1 + strspn(at + 1, blank);
+    if (depth != 1 || *after != ':' || strlen(key) != (size_t)(at - text) || memcmp(text, key, strlen(key))) continue;
+    after += 1 + strspn(after + 1, blank);
+    size_t length = *after == '"' ? strcspn(after + 1, "\"\\") : size;
+    if (length >= size || after[1 + length] != '"') return 0;
+    memcpy(out, after + 1, length);
+    out[length] = 0;
+    return length > 0;
   }
-  return CURRENT;
+  return 0;
 }
 
 /* Prints a CNI error on standard output (where libcni looks for it); returns the exit status. */
 static int fail(const char *config, int code, const char *format, ...) {
   char version[16], text[1024], escaped[2200];
+  if (!find(config, "cniVersion", version, sizeof version) || version[strspn(version, "0123456789.")])
+    strcpy(version, CURRENT); /* errors speak the configuration's version where it has one */
   va_list arguments;
   va_start(arguments, format);
   vsnprintf(text, sizeof text, format, arguments);
@@ -97,7 +100,7 @@ static int fail(const char *config, int code, const char *format, ...) {
     escaped[to++] = (unsigned char)*from < 32 ? '?' : *from;
   }
   escaped[to] = 0;
-  printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s\"}\n", version_of(config, version), code, escaped);
+  printf("{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s\"}\n", version, code, escaped);
   return 1;
 }
 
@@ -113,8 +116,7 @@ static int connect_to(const char *path, int seconds) {
   struct timeval limit = {.tv_sec = seconds};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0) return fd;
-  return -1;
+  return connect(fd, (struct sockaddr *)&address, sizeof address) == 0 ? fd : -1;
 }
 
 /* Sends the request and prints the answer; the exit status, or -1 when there was no whole answer. */
@@ -139,7 +141,7 @@ static int ask(const char *path, int seconds, const struct buffer *request) {
 
 /* Keeps the request for the agent's next start: whole or not at all, hence the rename. */
 static int spool(const char *socket, const struct buffer *request) {
-  char directory[512], temporary[640], final[640];
+  char directory[512], temporary[640], final[620];
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
   snprintf(directory, sizeof directory, "%s.spool", socket);
@@ -173,10 +175,11 @@ int main(void) {
     puts("{\"cniVersion\":\"" CURRENT "\",\"supportedVersions\":[" SUPPORTED "]}");
     return 0;
   }
-  if (!path || !*path) path = "/run/brindle/brindle.sock";
   struct buffer config = {0}, variables = {0}, request = {0};
-  append(&config, "", 0); /* so that an empty one is a string */
+  append(&config, "", 0);
   if (!drain(STDIN_FILENO, &config, MAX_CONFIG)) return fail("", 5, "cannot read the configuration on standard input");
+  char configured[128];
+  if (!path || !*path) path = find(config.data, "socket", configured, sizeof configured) ? configured : DEFAULT_SOCKET;
   for (char **variable = environ; *variable; variable++)
     if (strncmp(*variable, "CNI_", 4) == 0) append(&variables, *variable, strlen(*variable) + 1);
   char head[64];

@@ -17,9 +17,20 @@ import { type CniAnswer, encodeRequest, MAX_CONFIG, parseAnswer } from './protoc
 const SUPPORTED = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'];
 const CURRENT = '1.1.0';
 
+/** A text of the configuration's outermost object; null when there is none such. */
+function find(config: Uint8Array, key: string): string | null {
+  try {
+    const value: unknown = (JSON.parse(Buffer.from(config).toString('utf8')) as Record<string, unknown> | null)?.[key];
+    return typeof value === 'string' && value !== '' ? value : null;
+  } catch {
+    return null;
+  }
+}
+
 function fail(config: Uint8Array, code: number, msg: string): CniAnswer {
-  const version = /"cniVersion"[ \t\r\n]*:[ \t\r\n]*"([0-9.]{1,15})"/.exec(Buffer.from(config).toString('utf8'))?.[1];
-  return { status: 1, output: `${JSON.stringify({ cniVersion: version ?? CURRENT, code, msg })}\n` };
+  const version = find(config, 'cniVersion');
+  const cniVersion = version !== null && /^[0-9.]{1,15}$/.test(version) ? version : CURRENT;
+  return { status: 1, output: `${JSON.stringify({ cniVersion, code, msg })}\n` };
 }
 
 /** The agent's answer; throws when there is no whole one. */
@@ -63,7 +74,6 @@ function reasonOf(error: unknown): string {
 }
 
 async function call(verb: string, environment: NodeJS.ProcessEnv): Promise<CniAnswer> {
-  const path = environment['BRINDLE_SOCKET'] || '/run/brindle/brindle.sock';
   let config: Uint8Array;
   try {
     config = readFileSync(0);
@@ -71,6 +81,7 @@ async function call(verb: string, environment: NodeJS.ProcessEnv): Promise<CniAn
   } catch {
     return fail(new Uint8Array(0), 5, 'cannot read the configuration on standard input');
   }
+  const path = environment['BRINDLE_SOCKET'] || find(config, 'socket') || '/run/brindle/brindle.sock';
   const variables: [string, string][] = [];
   for (const [name, value] of Object.entries(environment)) {
     if (name.startsWith('CNI_')) variables.push([name, value ?? '']);
