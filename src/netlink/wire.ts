@@ -123,6 +123,20 @@ export class MessageBuilder {
     return this;
   }
 
+  /** In network order. */
+  attributeU32be(type: number, value: number): this {
+    const at = this.#attributeHeader(type, 4);
+    this.#view.setUint32(at, value, false);
+    return this;
+  }
+
+  /** In network order. */
+  attributeU64be(type: number, value: bigint): this {
+    const at = this.#attributeHeader(type, 8);
+    this.#view.setBigUint64(at, value, false);
+    return this;
+  }
+
   /** Zero-terminated text. */
   attributeString(type: number, value: string): this {
     return this.attribute(type, encoder.encode(`${value}\0`));
