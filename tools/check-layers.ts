@@ -12,7 +12,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   net: ['base'],
   sys: ['base', 'net'],
   netlink: ['base', 'net', 'sys'],
-  nft: ['base', 'net', 'sys'],
+  nft: ['base', 'net', 'sys', 'netlink'],
   // Selectors are a language of their own: resources are validated with it, policy and calculation evaluate it.
   'policy/selector': ['base'],
   model: ['base', 'net', 'policy/selector'],

@@ -121,6 +121,11 @@ export class Transaction {
     });
   }
 
+  /** The text of one command. */
+  text(index: number): string {
+    return this.#texts[index] ?? '';
+  }
+
   /** One command a line, so line N of an error is command N - 1. */
   toString(): string {
     return this.#texts.join('\n');

@@ -4,7 +4,9 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Libnftables } from '#sys/libnftables.ts';
 import { createNamedNetns, deleteNamedNetns, namedNetnsPath, withNetns } from '#sys/netns.ts';
+import type { NftDriver } from '#nft/driver.ts';
 import { LibnftablesDriver } from '#nft/libnftables-driver.ts';
+import { NetlinkNftDriver } from '#nft/netlink/netlink-driver.ts';
 
 let counter = 0;
 
@@ -98,8 +100,12 @@ export class PolicyWorld {
     return workload;
   }
 
-  /** A driver whose context lives in the host's namespace. */
-  driver(): LibnftablesDriver {
+  /** Drivers whose sockets live in the host's namespace. */
+  driver(): NftDriver {
+    return NetlinkNftDriver.open({ netns: namedNetnsPath(this.host) });
+  }
+
+  libnftablesDriver(): NftDriver {
     return withNetns(namedNetnsPath(this.host), () => new LibnftablesDriver(Libnftables.open()));
   }
 
