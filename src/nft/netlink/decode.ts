@@ -114,7 +114,8 @@ export function listedSet(spec: SetSpec, known: boolean, raw: readonly RawElemen
 
 /** A text in user data, which is a row of type, length, value. */
 function userText(data: Uint8Array | undefined, type: number): string {
-  for (let at = 0; data && at + 2 <= data.length; at += 2 + data[at + 1]!) {
+  if (!data) return '';
+  for (let at = 0; at + 2 <= data.length; at += 2 + data[at + 1]!) {
     if (data[at] !== type) continue;
     const value = data.subarray(at + 2, at + 2 + data[at + 1]!);
     const end = value.indexOf(0);
