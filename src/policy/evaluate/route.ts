@@ -1,0 +1,102 @@
+// Who talks to whom, with which addresses. In: a flow and the world. Out: the packet and both parties.
+// Rules: an address that a live endpoint has is that endpoint; with two families, the first address of the source whose family the
+// destination has.
+import { BrindleError } from '#base/errors.ts';
+import { nearest } from '#model/nearest.ts';
+import type { IpAddress } from '#net/address.ts';
+import type { AddressOwners } from '../world/address-book.ts';
+import type { Endpoint } from '../world/endpoint.ts';
+import type { Packet } from '../world/matcher.ts';
+import type { World } from '../world/world.ts';
+import type { Flow, FlowEnd } from './flow.ts';
+
+export interface Party {
+  /** null: no endpoint of ours. */
+  readonly endpoint: Endpoint | null;
+  /** The hosts it is on; more than one only where two claim the address. Empty when not known. */
+  readonly nodes: readonly string[];
+}
+
+export interface Route {
+  readonly packet: Packet;
+  readonly source: Party;
+  readonly destination: Party;
+}
+
+/** There is no such packet, because a party has no address, or none of the other's family. */
+export interface NoRoute {
+  readonly reason: string;
+  readonly source: Endpoint | null;
+  readonly destination: Endpoint | null;
+}
+
+interface End {
+  readonly endpoint: Endpoint | null;
+  readonly addresses: readonly IpAddress[];
+  readonly name: string;
+}
+
+/** Throws `invalid-argument` with the field when the flow names somebody the world does not know. */
+export function routeOf(world: World, flow: Flow): Route | NoRoute {
+  const from = findEnd(world, flow.from, 'from');
+  const to = findEnd(world, flow.to, 'to');
+  const sourceAddress = from.addresses.find(({ family }) => to.addresses.some((other) => other.family === family));
+  const destinationAddress = to.addresses.find(({ family }) => family === sourceAddress?.family);
+  if (!sourceAddress || !destinationAddress) {
+    const without = [from, to].find(({ addresses }) => addresses.length === 0);
+    const reason = without ? `${without.name} has no address` : `${from.name} and ${to.name} share no address family`;
+    return { reason, source: from.endpoint, destination: to.endpoint };
+  }
+  const source = world.addresses.ownersOf(sourceAddress);
+  const destination = world.addresses.ownersOf(destinationAddress);
+  const { protocol, port, sourcePort, icmp } = flow;
+  return {
+    packet: {
+      family: sourceAddress.family,
+      protocol,
+      sourcePort,
+      destinationPort: port,
+      icmp,
+      source,
+      destination,
+    },
+    source: party(from.endpoint, source),
+    destination: party(to.endpoint, destination),
+  };
+}
+
+function party(named: Endpoint | null, owners: AddressOwners): Party {
+  const endpoint = named ?? owners.endpoints[0] ?? null;
+  const node = endpoint?.data.node;
+  return { endpoint, nodes: node ? [node] : owners.nodes };
+}
+
+function findEnd(world: World, end: FlowEnd, field: string): End {
+  if ('ip' in end) return { endpoint: null, addresses: [end.ip], name: end.ip.toString() };
+  const [kind, name] = 'pod' in end ? (['pod', end.pod] as const) : (['endpoint', end.endpoint] as const);
+  if (kind === 'pod') {
+    const addresses = world.hostPods.get(name);
+    if (addresses) return { endpoint: null, addresses, name };
+  }
+  const all = [...world.endpoints.values()];
+  const found = all.filter(({ data }) =>
+    kind === 'pod' ? data.pod === name : data.name === name || `${data.namespace}/${data.name}` === name,
+  );
+  // A pod can have ended and another of its name begun: the one with an address is meant.
+  const [endpoint, second] = found.length > 1 ? found.filter(({ data }) => data.addresses.length > 0) : found;
+  if (!endpoint) {
+    const names = all.map(({ data }) => (kind === 'pod' ? (data.pod ?? '') : data.name));
+    const near = nearest(name, names);
+    throw new BrindleError('invalid-argument', `${field}.${kind}: there is no ${kind} ${name}`, {
+      field: `${field}.${kind}`,
+      remedy: near ? `did you mean ${near}?` : undefined,
+    });
+  }
+  if (second) {
+    throw new BrindleError('invalid-argument', `${field}.${kind}: more than one endpoint is called ${name}`, {
+      field: `${field}.${kind}`,
+      remedy: 'write namespace/name',
+    });
+  }
+  return { endpoint, addresses: endpoint.data.addresses, name };
+}

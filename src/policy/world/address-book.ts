@@ -1,0 +1,71 @@
+// Who has an address: endpoints by their own addresses, network sets by their CIDRs, nodes by theirs.
+// Answers are kept per address, so that many flows between few addresses cost little.
+import type { IpAddress } from '#net/address.ts';
+import { Prefix } from '#net/prefix.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { Entity } from './entity.ts';
+
+export interface AddressOwners {
+  readonly address: IpAddress;
+  /** Live endpoints with the address: workloads before hosts, then by id. */
+  readonly endpoints: readonly Endpoint[];
+  /** Endpoints and network sets together: whom a selector is asked of. */
+  readonly entities: readonly Entity[];
+  /** Names of the nodes with the address. */
+  readonly nodes: readonly string[];
+}
+
+export class AddressBook {
+  readonly #endpoints = new Map<string, Endpoint[]>();
+  readonly #nodes = new Map<string, string[]>();
+  /** Prefix length -> network -> sets; one map a family. */
+  readonly #sets: Record<4 | 6, Map<number, Map<string, Set<Entity>>>> = { 4: new Map(), 6: new Map() };
+  readonly #answers = new Map<string, AddressOwners>();
+
+  addEndpoint(address: IpAddress, endpoint: Endpoint): void {
+    append(this.#endpoints, address.toString(), endpoint);
+  }
+
+  addNode(address: IpAddress, name: string): void {
+    append(this.#nodes, address.toString(), name);
+  }
+
+  addSet(net: Prefix, set: Entity): void {
+    const byLength = this.#sets[net.family];
+    let networks = byLength.get(net.length);
+    if (!networks) byLength.set(net.length, (networks = new Map()));
+    const key = net.address.toString();
+    const sets = networks.get(key);
+    if (sets) sets.add(set);
+    else networks.set(key, new Set([set]));
+  }
+
+  /** Everything must have been added before the first question. */
+  ownersOf(address: IpAddress): AddressOwners {
+    const key = address.toString();
+    let owners = this.#answers.get(key);
+    if (!owners) {
+      const endpoints = (this.#endpoints.get(key) ?? []).toSorted(compareEndpoints);
+      const sets = new Set<Entity>();
+      for (const [length, networks] of this.#sets[address.family]) {
+        const found = networks.get(Prefix.of(address, length).address.toString());
+        for (const set of found ?? []) sets.add(set);
+      }
+      const entities = [...endpoints.map(({ entity }) => entity), ...sets];
+      owners = { address, endpoints, entities, nodes: this.#nodes.get(key) ?? [] };
+      this.#answers.set(key, owners);
+    }
+    return owners;
+  }
+}
+
+function append<V>(map: Map<string, V[]>, key: string, value: V): void {
+  const list = map.get(key);
+  if (list) list.push(value);
+  else map.set(key, [value]);
+}
+
+function compareEndpoints(a: Endpoint, b: Endpoint): number {
+  if (a.data.kind !== b.data.kind) return a.data.kind === 'workload' ? -1 : 1;
+  return a.data.id < b.data.id ? -1 : 1;
+}

@@ -1,0 +1,266 @@
+// Everything that a decision needs, parsed and indexed once. In: validated resources. Out: World, read by policy/evaluate.
+// Pure and synchronous; also for a browser. What is worked out per endpoint or address is worked out when first asked for, and kept.
+// Traps: pods imply their namespace when a set of manifests leaves it out; a WorkloadEndpoint that stands for a pod gives way
+// to the pod; `*` host endpoints, and those that name only an interface, have the addresses of their node.
+import type { GlobalNetworkPolicy } from '#model/global-network-policy.ts';
+import type { HostEndpoint } from '#model/host-endpoint.ts';
+import type { KubernetesNetworkPolicy } from '#model/kubernetes-network-policy.ts';
+import type {
+  EndpointSlice,
+  Endpoints,
+  KubernetesNode,
+  Namespace,
+  Pod,
+  Service,
+  ServiceAccount,
+} from '#model/kubernetes-objects.ts';
+import type { ClusterNetworkPolicy } from '#model/cluster-network-policy.ts';
+import type { NetworkPolicy } from '#model/network-policy.ts';
+import type { NetworkSet } from '#model/network-set.ts';
+import type { Node } from '#model/node.ts';
+import type { Profile } from '#model/profile.ts';
+import { kindKey, type Resource } from '#model/resource.ts';
+import type { Tier } from '#model/tier.ts';
+import type { WorkloadEndpoint } from '#model/workload-endpoint.ts';
+import { IpAddress } from '#net/address.ts';
+import { convertGlobalNetworkPolicy, convertNetworkPolicy, convertProfile } from '../convert/calico.ts';
+import {
+  convertHostEndpoint,
+  convertNamespace,
+  convertNetworkSet,
+  convertPod,
+  convertServiceAccount,
+  convertWorkloadEndpoint,
+  DEFAULT_ALLOW_PROFILE,
+  type EndpointData,
+  namespaceProfileData,
+  podAddresses,
+} from '../convert/endpoints.ts';
+import { convertClusterPolicy, convertKubernetesPolicy } from '../convert/kubernetes.ts';
+import { convertServices, type ServiceData } from '../convert/services.ts';
+import { comparePolicies, orderTiers, type TierData } from '../order.ts';
+import type { Direction, Policy, PolicyRule, ProfileData } from '../policy.ts';
+import type { Labels, Selector } from '../selector/selector.ts';
+import { AddressBook, type AddressOwners } from './address-book.ts';
+import { Endpoint, type WorldPolicy } from './endpoint.ts';
+import { Entity } from './entity.ts';
+import { RuleMatcher, type Surroundings } from './matcher.ts';
+
+export interface NodeData {
+  readonly name: string;
+  readonly labels: Labels;
+  readonly addresses: readonly IpAddress[];
+}
+
+/** A profile with its rules ready to be asked. */
+export interface WorldProfile {
+  readonly data: ProfileData;
+  readonly rules: Readonly<Record<Direction, readonly RuleMatcher[]>>;
+}
+
+export interface World {
+  readonly tiers: readonly TierData[];
+  /** In the order in which they are asked, within their tiers. */
+  readonly policies: readonly WorldPolicy[];
+  readonly profiles: ReadonlyMap<string, WorldProfile>;
+  /** By id, in no order that means anything. */
+  readonly endpoints: ReadonlyMap<string, Endpoint>;
+  /** Pods on the host's network and the like: addresses that a flow may name by pod, but that are no endpoint. `namespace/name`. */
+  readonly hostPods: ReadonlyMap<string, readonly IpAddress[]>;
+  readonly nodes: ReadonlyMap<string, NodeData>;
+  /** By `namespace/name`. */
+  readonly services: ReadonlyMap<string, ServiceData>;
+  readonly addresses: AddressBook;
+}
+
+/** Sorts resources by kind; kinds that have no part in a decision are left alone. */
+class Sorted {
+  readonly #byKind = new Map<string, Resource[]>();
+
+  constructor(resources: Iterable<Resource>) {
+    for (const resource of resources) {
+      // `Node` is a kind of two groups with the same key.
+      const key = resource.apiVersion === 'v1' ? `v1/${resource.kind}` : kindKey(resource.apiVersion, resource.kind);
+      const list = this.#byKind.get(key);
+      if (list) list.push(resource);
+      else this.#byKind.set(key, [resource]);
+    }
+  }
+
+  /** The registry has checked that resources of a kind have the type of the kind, which the caller names. */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters
+  of<R extends Resource>(key: string): readonly R[] {
+    return (this.#byKind.get(key) ?? []) as unknown as readonly R[];
+  }
+}
+
+/** Builds a world of validated resources. Their order does not matter. */
+export function buildWorld(resources: Iterable<Resource>): World {
+  const sorted = new Sorted(resources);
+  const pods = sorted.of<Pod>('v1/Pod');
+  const converted = convertPolicies(sorted).sort(comparePolicies);
+  const tiers = orderTiers(
+    sorted.of<Tier>('Tier'),
+    converted.map(({ tier }) => tier),
+  );
+  const nodes = collectNodes(sorted, pods);
+  const services = convertServices({
+    services: sorted.of<Service>('v1/Service'),
+    slices: sorted.of<EndpointSlice>('EndpointSlice.discovery.k8s.io'),
+    endpoints: sorted.of<Endpoints>('v1/Endpoints'),
+    pods,
+  });
+  const around = new WorldSurroundings(nodes, services);
+  const ready = (rules: readonly PolicyRule[]): RuleMatcher[] => rules.map((rule) => new RuleMatcher(rule, around));
+  const policies = converted.map(
+    (data): WorldPolicy => ({
+      data,
+      rules: { ingress: data.ingress && ready(data.ingress), egress: data.egress && ready(data.egress) },
+    }),
+  );
+  const profiles = new Map<string, WorldProfile>();
+  for (const data of collectProfiles(sorted, pods)) {
+    profiles.set(data.id, { data, rules: { ingress: ready(data.ingress), egress: ready(data.egress) } });
+  }
+  // Every rule has its numbers now, so that an entity's table of answers has its size.
+  const entityOf = (labels: Labels, parents: readonly string[], endpoint: EndpointData | null): Entity =>
+    new Entity(
+      labels,
+      parents.map((name) => profiles.get(name)?.data.labels).filter((found) => found !== undefined),
+      endpoint,
+      around.selectorCount,
+    );
+  const addresses = new AddressBook();
+  const endpoints = new Map<string, Endpoint>();
+  for (const data of collectEndpoints(sorted, pods, nodes)) {
+    const endpoint = new Endpoint(data, entityOf(data.labels, data.profiles, data), tiers, policies);
+    endpoints.set(data.id, endpoint);
+    for (const address of data.addresses) addresses.addEndpoint(address, endpoint);
+  }
+  for (const set of [...sorted.of<NetworkSet>('NetworkSet'), ...sorted.of<NetworkSet>('GlobalNetworkSet')]) {
+    const { labels, parents, nets } = convertNetworkSet(set);
+    const entity = entityOf(labels, parents, null);
+    for (const net of nets) addresses.addSet(net, entity);
+  }
+  for (const { name, addresses: own } of nodes.values()) for (const address of own) addresses.addNode(address, name);
+  const hostPods = new Map(
+    pods
+      .filter(({ spec }) => spec.hostNetwork)
+      .map((pod) => [`${pod.metadata.namespace}/${pod.metadata.name}`, podAddresses(pod)]),
+  );
+  return { tiers, policies, profiles, endpoints, hostPods, nodes, services, addresses };
+}
+
+function convertPolicies(sorted: Sorted): Policy[] {
+  return [
+    ...sorted.of<NetworkPolicy>('NetworkPolicy').map(convertNetworkPolicy),
+    ...sorted.of<NetworkPolicy>('StagedNetworkPolicy').map(convertNetworkPolicy),
+    ...sorted.of<GlobalNetworkPolicy>('GlobalNetworkPolicy').map(convertGlobalNetworkPolicy),
+    ...sorted.of<GlobalNetworkPolicy>('StagedGlobalNetworkPolicy').map(convertGlobalNetworkPolicy),
+    ...sorted.of<KubernetesNetworkPolicy>('NetworkPolicy.networking.k8s.io').map(convertKubernetesPolicy),
+    ...sorted.of<KubernetesNetworkPolicy>('StagedKubernetesNetworkPolicy').map(convertKubernetesPolicy),
+    ...sorted.of<ClusterNetworkPolicy>('ClusterNetworkPolicy.policy.networking.k8s.io').map(convertClusterPolicy),
+  ];
+}
+
+/** What rules ask of the world, made before the rules are. */
+class WorldSurroundings implements Surroundings {
+  readonly #nodes: ReadonlyMap<string, NodeData>;
+  readonly #numbers = new Map<string, number>();
+  readonly #serving = new Map<string, { addresses: ReadonlySet<string>; members: ReadonlySet<string> }>();
+
+  constructor(nodes: ReadonlyMap<string, NodeData>, services: ReadonlyMap<string, ServiceData>) {
+    this.#nodes = nodes;
+    for (const [name, { addresses, members }] of services) {
+      this.#serving.set(name, {
+        addresses: new Set(addresses.map(String)),
+        members: new Set(members.map(({ address, protocol, port }) => `${address},${protocol},${port}`)),
+      });
+    }
+  }
+
+  get selectorCount(): number {
+    return this.#numbers.size;
+  }
+
+  /** Selectors with the same canonical text share a number. */
+  selectorNumber(selector: Selector): number {
+    let number = this.#numbers.get(selector.canonical);
+    if (number === undefined) this.#numbers.set(selector.canonical, (number = this.#numbers.size));
+    return number;
+  }
+
+  serves(
+    service: string,
+    { address }: AddressOwners,
+    protocol: number,
+    port: number | null,
+    withPort: boolean,
+  ): boolean {
+    const serving = this.#serving.get(service);
+    if (!serving) return false;
+    return withPort ? serving.members.has(`${address},${protocol},${port}`) : serving.addresses.has(address.toString());
+  }
+
+  isNode(selector: Selector, { nodes }: AddressOwners): boolean {
+    return nodes.some((name) => selector.matches(this.#nodes.get(name)?.labels ?? {}));
+  }
+}
+
+/** A namespace that exists, else a profile somebody wrote, else one that pods imply. */
+function collectProfiles(sorted: Sorted, pods: readonly Pod[]): Iterable<ProfileData> {
+  const profiles = new Map<string, ProfileData>([[DEFAULT_ALLOW_PROFILE.id, DEFAULT_ALLOW_PROFILE]]);
+  const add = (profile: ProfileData): void => {
+    profiles.set(profile.id, profile);
+  };
+  for (const { metadata, spec } of pods) {
+    if (!spec.hostNetwork) add(namespaceProfileData(metadata.namespace ?? ''));
+  }
+  for (const profile of sorted.of<Profile>('Profile')) add(convertProfile(profile));
+  for (const namespace of sorted.of<Namespace>('v1/Namespace')) add(convertNamespace(namespace));
+  for (const account of sorted.of<ServiceAccount>('v1/ServiceAccount')) add(convertServiceAccount(account));
+  return profiles.values();
+}
+
+/** What is known of every host, from Kubernetes' Node, ours, what pods say of theirs, and host endpoints. */
+function collectNodes(sorted: Sorted, pods: readonly Pod[]): Map<string, NodeData> {
+  const nodes = new Map<string, { name: string; labels: Record<string, string>; addresses: IpAddress[] }>();
+  const learn = (name: string | undefined, texts: readonly (string | undefined)[], labels: Labels = {}): void => {
+    if (!name) return;
+    let node = nodes.get(name);
+    if (!node) nodes.set(name, (node = { name, labels: {}, addresses: [] }));
+    Object.assign(node.labels, labels);
+    for (const text of texts) {
+      const address = IpAddress.tryParse(text?.split('/')[0] ?? '');
+      if (address && !node.addresses.some((known) => known.equals(address))) node.addresses.push(address);
+    }
+  };
+  for (const { metadata, status } of sorted.of<KubernetesNode>('v1/Node')) {
+    const texts = (status?.addresses ?? []).map(({ address }) => address);
+    learn(metadata.name, texts, metadata.labels);
+  }
+  for (const { metadata, spec } of sorted.of<Node>('Node')) {
+    const listed = (spec.addresses ?? []).map(({ address }) => address);
+    learn(metadata.name, [spec.bgp?.ipv4Address, spec.bgp?.ipv6Address, ...listed], metadata.labels);
+  }
+  for (const pod of pods) {
+    const { hostIP, hostIPs = [] } = pod.status ?? {};
+    const own = pod.spec.hostNetwork ? podAddresses(pod).map(String) : [];
+    learn(pod.spec.nodeName, [hostIP, ...hostIPs.map(({ ip }) => ip), ...own]);
+  }
+  for (const { spec } of sorted.of<HostEndpoint>('HostEndpoint')) learn(spec.node, spec.expectedIPs ?? []);
+  return nodes;
+}
+
+function collectEndpoints(sorted: Sorted, pods: readonly Pod[], nodes: ReadonlyMap<string, NodeData>): EndpointData[] {
+  const names = new Set(pods.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
+  const workloads = sorted
+    .of<WorkloadEndpoint>('WorkloadEndpoint')
+    .filter(({ metadata, spec }) => !(spec.orchestrator === 'k8s' && names.has(`${metadata.namespace}/${spec.pod}`)))
+    .map(convertWorkloadEndpoint);
+  const hosts = sorted.of<HostEndpoint>('HostEndpoint').map((resource) => {
+    const data = convertHostEndpoint(resource);
+    return data.addresses.length > 0 ? data : { ...data, addresses: nodes.get(data.node ?? '')?.addresses ?? [] };
+  });
+  return [...pods.map(convertPod).filter((data) => data !== null), ...workloads, ...hosts];
+}
