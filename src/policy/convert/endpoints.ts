@@ -89,6 +89,11 @@ export function podAddresses(pod: Pod): IpAddress[] {
   return addresses.filter((address) => address !== null);
 }
 
+/** The name of the pod's host, or its host's address where no name is told; null when neither is. */
+export function podNode({ spec, status }: Pod): string | null {
+  return spec.nodeName || status?.hostIP || null;
+}
+
 /** null for a pod on the host's network, which is no endpoint. */
 export function convertPod(pod: Pod): EndpointData | null {
   const { spec, metadata } = pod;
@@ -123,7 +128,7 @@ export function convertPod(pod: Pod): EndpointData | null {
           port: containerPort,
         })),
     ),
-    node: spec.nodeName || null,
+    node: podNode(pod),
     interfaceName: null,
   };
 }

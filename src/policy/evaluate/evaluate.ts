@@ -249,21 +249,10 @@ function decideSide(world: World, route: Route, direction: Direction, trace: Tra
   if (direction === 'ingress' && sameNode && otherIsHost) {
     return walk.decide(endpoint, 'allow', "traffic from the pod's own node is always allowed");
   }
-  const gate = sameNode ? null : hostEndpointOf(world, own);
+  const gate = sameNode ? undefined : world.gates.get(own.nodes[0] ?? '');
   // Inwards the host comes first, outwards last; the side is denied where either denies.
   if (direction === 'ingress' && gate && walk.forwarded(gate) === 'deny') return 'deny';
   const verdict = walk.normal(endpoint);
   if (direction === 'egress' && gate && verdict === 'allow') return walk.forwarded(gate);
   return verdict;
-}
-
-/**
- * The host endpoint that a workload's traffic passes when it comes from or goes to another host: the one for all interfaces, or the only one. Null when the
- * workload's host is not known, has none, or has several of which nothing here says which interface is used.
- */
-function hostEndpointOf(world: World, { nodes }: Party): Endpoint | null {
-  const hosts = [...world.endpoints.values()].filter(
-    ({ data }) => data.kind === 'host' && data.node !== null && nodes.includes(data.node),
-  );
-  return hosts.find(({ data }) => data.interfaceName === '*') ?? (hosts.length === 1 ? hosts[0]! : null);
 }

@@ -78,15 +78,12 @@ function findEnd(world: World, end: FlowEnd, field: string): End {
     const addresses = world.hostPods.get(name);
     if (addresses) return { endpoint: null, addresses, name };
   }
-  const all = [...world.endpoints.values()];
-  const found = all.filter(({ data }) =>
-    kind === 'pod' ? data.pod === name : data.name === name || `${data.namespace}/${data.name}` === name,
-  );
+  const index = kind === 'pod' ? world.endpointsByPod : world.endpointsByName;
+  const found = index.get(name) ?? [];
   // A pod can have ended and another of its name begun: the one with an address is meant.
   const [endpoint, second] = found.length > 1 ? found.filter(({ data }) => data.addresses.length > 0) : found;
   if (!endpoint) {
-    const names = all.map(({ data }) => (kind === 'pod' ? (data.pod ?? '') : data.name));
-    const near = nearest(name, names);
+    const near = nearest(name, index.keys());
     throw new BrindleError('invalid-argument', `${field}.${kind}: there is no ${kind} ${name}`, {
       field: `${field}.${kind}`,
       remedy: near ? `did you mean ${near}?` : undefined,

@@ -59,7 +59,8 @@ export class AddressBook {
   }
 }
 
-function append<V>(map: Map<string, V[]>, key: string, value: V): void {
+/** Adds to the list under a key. */
+export function append<V>(map: Map<string, V[]>, key: string, value: V): void {
   const list = map.get(key);
   if (list) list.push(value);
   else map.set(key, [value]);

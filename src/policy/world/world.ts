@@ -35,13 +35,14 @@ import {
   type EndpointData,
   namespaceProfileData,
   podAddresses,
+  podNode,
 } from '../convert/endpoints.ts';
 import { convertClusterPolicy, convertKubernetesPolicy } from '../convert/kubernetes.ts';
 import { convertServices, type ServiceData } from '../convert/services.ts';
 import { comparePolicies, orderTiers, type TierData } from '../order.ts';
 import type { Direction, Policy, PolicyRule, ProfileData } from '../policy.ts';
 import type { Labels, Selector } from '../selector/selector.ts';
-import { AddressBook, type AddressOwners } from './address-book.ts';
+import { AddressBook, type AddressOwners, append } from './address-book.ts';
 import { Endpoint, type WorldPolicy } from './endpoint.ts';
 import { Entity } from './entity.ts';
 import { RuleMatcher, type Surroundings } from './matcher.ts';
@@ -65,7 +66,16 @@ export interface World {
   readonly profiles: ReadonlyMap<string, WorldProfile>;
   /** By id, in no order that means anything. */
   readonly endpoints: ReadonlyMap<string, Endpoint>;
-  /** Pods on the host's network and the like: addresses that a flow may name by pod, but that are no endpoint. `namespace/name`. */
+  /** By the pod they are or belong to, `namespace/name`. */
+  readonly endpointsByPod: ReadonlyMap<string, readonly Endpoint[]>;
+  /** By `name` and, where there is a namespace, by `namespace/name` too. */
+  readonly endpointsByName: ReadonlyMap<string, readonly Endpoint[]>;
+  /**
+   * By node: the host endpoint that traffic between its workloads and other hosts passes. It is the one for all interfaces, or the only
+   * one; a node with several and no `*` has none here, because nothing says which interface is used.
+   */
+  readonly gates: ReadonlyMap<string, Endpoint>;
+  /** Pods on the host's network: a flow may name them, but they are no endpoint. By `namespace/name`. */
   readonly hostPods: ReadonlyMap<string, readonly IpAddress[]>;
   readonly nodes: ReadonlyMap<string, NodeData>;
   /** By `namespace/name`. */
@@ -132,9 +142,14 @@ export function buildWorld(resources: Iterable<Resource>): World {
     );
   const addresses = new AddressBook();
   const endpoints = new Map<string, Endpoint>();
+  const endpointsByPod = new Map<string, Endpoint[]>();
+  const endpointsByName = new Map<string, Endpoint[]>();
   for (const data of collectEndpoints(sorted, pods, nodes)) {
     const endpoint = new Endpoint(data, entityOf(data.labels, data.profiles, data), tiers, policies);
     endpoints.set(data.id, endpoint);
+    if (data.pod !== null) append(endpointsByPod, data.pod, endpoint);
+    append(endpointsByName, data.name, endpoint);
+    if (data.namespace) append(endpointsByName, `${data.namespace}/${data.name}`, endpoint);
     for (const address of data.addresses) addresses.addEndpoint(address, endpoint);
   }
   for (const set of [...sorted.of<NetworkSet>('NetworkSet'), ...sorted.of<NetworkSet>('GlobalNetworkSet')]) {
@@ -146,9 +161,40 @@ export function buildWorld(resources: Iterable<Resource>): World {
   const hostPods = new Map(
     pods
       .filter(({ spec }) => spec.hostNetwork)
-      .map((pod) => [`${pod.metadata.namespace}/${pod.metadata.name}`, podAddresses(pod)]),
+      .map((pod) => {
+        const own = podAddresses(pod);
+        const addresses = own.length > 0 ? own : (nodes.get(podNode(pod) ?? '')?.addresses ?? []);
+        return [`${pod.metadata.namespace}/${pod.metadata.name}`, addresses];
+      }),
   );
-  return { tiers, policies, profiles, endpoints, hostPods, nodes, services, addresses };
+  return {
+    tiers,
+    policies,
+    profiles,
+    endpoints,
+    endpointsByPod,
+    endpointsByName,
+    gates: findGates(endpoints.values()),
+    hostPods,
+    nodes,
+    services,
+    addresses,
+  };
+}
+
+function findGates(endpoints: Iterable<Endpoint>): Map<string, Endpoint> {
+  const byNode = new Map<string, Endpoint[]>();
+  for (const endpoint of endpoints) {
+    const { kind, node } = endpoint.data;
+    if (kind === 'host' && node !== null) append(byNode, node, endpoint);
+  }
+  const gates = new Map<string, Endpoint>();
+  for (const [node, hosts] of byNode) {
+    const everywhere = hosts.find(({ data }) => data.interfaceName === '*');
+    const gate = everywhere ?? (hosts.length === 1 ? hosts[0] : undefined);
+    if (gate) gates.set(node, gate);
+  }
+  return gates;
 }
 
 function convertPolicies(sorted: Sorted): Policy[] {
@@ -246,7 +292,7 @@ function collectNodes(sorted: Sorted, pods: readonly Pod[]): Map<string, NodeDat
   for (const pod of pods) {
     const { hostIP, hostIPs = [] } = pod.status ?? {};
     const own = pod.spec.hostNetwork ? podAddresses(pod).map(String) : [];
-    learn(pod.spec.nodeName, [hostIP, ...hostIPs.map(({ ip }) => ip), ...own]);
+    learn(podNode(pod) ?? undefined, [hostIP, ...hostIPs.map(({ ip }) => ip), ...own]);
   }
   for (const { spec } of sorted.of<HostEndpoint>('HostEndpoint')) learn(spec.node, spec.expectedIPs ?? []);
   return nodes;
