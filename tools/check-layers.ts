@@ -81,6 +81,7 @@ for (const file of files(SRC)) {
     if (spec.startsWith('#')) target = join(SRC, spec.slice(1));
     else if (spec.startsWith('.')) target = resolve(dirname(file), spec);
     if (!target) continue;
+    if (isTest && relative(SRC, target).startsWith('../test/')) continue; // shared test support and data
     const to = layerOf(target);
     if (to === layer || allowed.includes('*') || allowed.includes(to)) continue;
     if (layer.startsWith('agent') && to.startsWith('agent')) continue;
