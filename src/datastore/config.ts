@@ -1,0 +1,43 @@
+// Reads the configuration file. In: a path, or nothing for the default one. Out: a complete AgentConfig.
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { parse } from 'yaml';
+import { BrindleError } from '#base/errors.ts';
+import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
+
+/**
+ * @param path a file that must exist; undefined: BRINDLE_CONFIG, else /etc/brindle/brindle.yaml, which may be missing
+ * Errors: `not-found`, `permission`, `invalid-argument` (no YAML), InvalidResourceError.
+ */
+export function readConfig(path?: string, environment: NodeJS.ProcessEnv = process.env): AgentConfig {
+  const named = path ?? (environment['BRINDLE_CONFIG'] || undefined);
+  const file = named ?? DEFAULT_CONFIG_PATH;
+  let text = '';
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOENT') {
+      throw new BrindleError(
+        code === 'EACCES' ? 'permission' : 'unavailable',
+        `the configuration ${file} cannot be read: ${String(code)}`,
+        {
+          cause: error,
+        },
+      );
+    }
+    if (named !== undefined)
+      throw new BrindleError('not-found', `there is no configuration ${file}`, {
+        remedy: 'check --config and BRINDLE_CONFIG',
+      });
+  }
+  let value: unknown;
+  try {
+    value = parse(text);
+  } catch (error) {
+    throw new BrindleError('invalid-argument', `${file} is not YAML: ${(error as Error).message.split('\n')[0]}`, {
+      cause: error,
+    });
+  }
+  return parseAgentConfig(value, file, hostname());
+}
