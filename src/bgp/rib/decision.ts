@@ -81,6 +81,7 @@ export class Decision {
   configure(options: DecisionOptions): void {
     this.#alwaysCompareMed = options.alwaysCompareMed ?? false;
     this.#preferOldest = options.preferOldest ?? false;
+    if (this.#preferOldest) this.#paths.keepSequence();
     this.#compareRouterId = options.compareRouterId ?? true;
     this.#relax = options.multipathRelax ?? false;
     this.maxPaths = options.maxPaths ?? 1;
@@ -123,13 +124,14 @@ export class Decision {
     if (ties.length > 1) {
       if (this.#eliminateByMed(ties)) step = STEP_MED;
       best = ties[0]!;
-      for (let i = 1; i < ties.length; i++) {
+      for (let i = 1, last = STEP_ONLY; i < ties.length; i++) {
         const result = this.#compareLast(best, ties[i]!);
-        if (result <= 0) step = Math.max(step, -result);
+        if (result <= 0) last = Math.max(last, -result);
         else {
           best = ties[i]!;
-          step = Math.max(step, result);
+          last = result; // whom the former best beat later than here is beaten here
         }
+        if (i === ties.length - 1) step = Math.max(step, last);
       }
     }
     this.#prefixes.step[prefix] = step;
@@ -166,8 +168,12 @@ export class Decision {
    */
   removed(prefix: number, path: number, usable: boolean): boolean {
     const best = this.#prefixes.best[prefix]!;
-    if (best === path || best === 0) return this.decide(prefix);
-    if (!usable) return false;
+    if (this.#prefixes.head[prefix] === 0) {
+      this.#prefixes.best[prefix] = 0;
+      return best !== 0;
+    }
+    // One that is not usable may have been when the prefix was last decided: its next hop has just been lost.
+    if (best === path || best === 0 || !usable) return this.decide(prefix);
     const result = this.#compareFirst(best, path);
     if (result < 0 && -result < this.#prefixes.step[prefix]!) return false;
     return this.decide(prefix);
@@ -280,7 +286,7 @@ export class Decision {
     const metric = metrics[table.nextHop[x]!]! - metrics[table.nextHop[y]!]!;
     if (metric !== 0) return metric < 0 ? -STEP_IGP_METRIC : STEP_IGP_METRIC;
     if (this.#preferOldest && peers.isExternal(p) && peers.isExternal(q)) {
-      const order = (paths.sequence[a]! - paths.sequence[b]!) | 0;
+      const order = (paths.sequenceOf(a) - paths.sequenceOf(b)) | 0;
       if (order !== 0) return order < 0 ? -STEP_OLDER : STEP_OLDER;
     }
     if (this.#compareRouterId) {
@@ -293,7 +299,7 @@ export class Decision {
       const address = peers.compareAddress(p, q);
       if (address !== 0) return address < 0 ? -STEP_NEIGHBOUR_ADDRESS : STEP_NEIGHBOUR_ADDRESS;
     }
-    const pathId = paths.pathId[a]! - paths.pathId[b]!;
+    const pathId = paths.pathIdOf(a) - paths.pathIdOf(b);
     return pathId === 0 ? 0 : pathId < 0 ? -STEP_PATH_ID : STEP_PATH_ID;
   }
 

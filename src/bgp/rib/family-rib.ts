@@ -36,7 +36,6 @@ export class FamilyRib {
   readonly #peers: PeerTable;
   readonly #reclaim = new RowQueue();
   readonly #cursors = new Map<number, Set<PathCursor>>();
-  #sequence = 0;
   #addPathGroups = 0;
 
   constructor(family: AddressFamily, attributes: AttributeTable, peers: PeerTable) {
@@ -66,9 +65,11 @@ export class FamilyRib {
 
   /** The live path of a peer for a prefix; 0 when there is none. */
   find(prefix: number, peer: number, pathId: number): number {
-    const { next, peer: peers, pathId: ids, flags } = this.paths;
-    for (let path = this.prefixes.head[prefix]!; path !== 0; path = next[path]!) {
-      if (peers[path] === peer && ids[path] === pathId && (flags[path]! & PATH_LIVE) !== 0) return path;
+    const paths = this.paths;
+    for (let path = this.prefixes.head[prefix]!; path !== 0; path = paths.next[path]!) {
+      if (paths.peer[path] === peer && (paths.flags[path]! & PATH_LIVE) !== 0 && paths.pathIdOf(path) === pathId) {
+        return path;
+      }
     }
     return 0;
   }
@@ -95,13 +96,13 @@ export class FamilyRib {
     const paths = this.paths;
     paths.prefix[row] = prefix;
     paths.peer[row] = peer;
-    paths.pathId[row] = pathId;
+    paths.setPathId(row, pathId);
     paths.received[row] = received;
     paths.attributes[row] = attributes;
     paths.reject[row] = reject;
     paths.epoch[row] = peerFamily.epoch & 255;
     paths.since[row] = now;
-    paths.sequence[row] = this.#sequence++;
+    paths.stamp(row);
     paths.next[row] = this.prefixes.head[prefix]!;
     this.prefixes.head[prefix] = row;
     paths.peerPrevious[row] = 0;
@@ -134,13 +135,13 @@ export class FamilyRib {
     peerFamily.received--;
     if (paths.epoch[path] !== (peerFamily.epoch & 255)) peerFamily.stale--;
     const accepted = paths.attributes[path] !== 0;
-    const zombie = this.#addPathGroups > 0 && accepted;
+    const zombie = this.#addPathGroups > 0; // also when rejected: it may have been accepted, and be advertised still
     if (!zombie) this.#unlinkFromPrefix(path, prefix);
+    const usable = this.decision.usable(path);
+    if (zombie) paths.flags[path] = PATH_ZOMBIE;
     if (accepted) {
       peerFamily.accepted--;
-      const usable = this.decision.usable(path);
       const had = this.prefixes.best[prefix] !== 0;
-      if (zombie) paths.flags[path] = PATH_ZOMBIE;
       const best = this.decision.removed(prefix, path, usable);
       this.#mark(prefix, best);
       if (had && this.prefixes.best[prefix] === 0) this.#presence(prefix, false);
@@ -270,7 +271,7 @@ export class FamilyRib {
     }
     paths.flags[path]! &= ~PATH_LLGR_STALE;
     paths.since[path] = now;
-    paths.sequence[path] = this.#sequence++;
+    paths.stamp(path);
     this.#exchange(path, peerFamily, prefix, received, attributes, reject);
   }
 

@@ -39,8 +39,8 @@ export class PathTable {
   received = new Int32Array(64);
   /** After import; 0 when rejected. */
   attributes = new Int32Array(64);
-  /** The peer's ADD-PATH identifier, 0 without ADD-PATH; for our own routes the number of their source. */
-  pathId = new Uint32Array(64);
+  /** Allocated when the first identifier other than 0 comes; see `pathIdOf`. */
+  #pathId: Uint32Array | null = null;
   /** Next path of the same prefix. */
   next = new Int32Array(64);
   peerNext = new Int32Array(64);
@@ -51,8 +51,9 @@ export class PathTable {
   epoch = new Uint8Array(64);
   /** When it was last changed, in seconds of the clock handed to the RIB. */
   since = new Uint32Array(64);
-  /** Order of arrival, for "older path". Wraps after 4 billion changes. */
-  sequence = new Uint32Array(64);
+  /** Order of arrival, for "older path", when `keepSequence` asked for it. Wraps after 4 billion changes. */
+  #sequence: Uint32Array | null = null;
+  #nextSequence = 1;
 
   #limit = 1;
   #freeHead = 0;
@@ -64,6 +65,39 @@ export class PathTable {
 
   get limit(): number {
     return this.#limit;
+  }
+
+  /** True when paths have identifiers, so that a peer may have several for one prefix. */
+  get hasPathIds(): boolean {
+    return this.#pathId !== null;
+  }
+
+  /** The peer's ADD-PATH identifier, 0 without ADD-PATH; for our own routes the number of their source. */
+  pathIdOf(row: number): number {
+    return this.#pathId === null ? 0 : this.#pathId[row]!;
+  }
+
+  setPathId(row: number, pathId: number): void {
+    if (this.#pathId === null) {
+      if (pathId === 0) return;
+      this.#pathId = new Uint32Array(this.prefix.length);
+    }
+    this.#pathId[row] = pathId;
+  }
+
+  /** From now on the order of arrival is kept. */
+  keepSequence(): void {
+    this.#sequence ??= new Uint32Array(this.prefix.length);
+  }
+
+  /** Order of arrival; 0 for paths from before `keepSequence`. */
+  sequenceOf(row: number): number {
+    return this.#sequence === null ? 0 : this.#sequence[row]!;
+  }
+
+  /** The path has just arrived or changed. */
+  stamp(row: number): void {
+    if (this.#sequence) this.#sequence[row] = this.#nextSequence++;
   }
 
   allocate(): number {
@@ -93,7 +127,7 @@ export class PathTable {
     this.peer = grown(this.peer, capacity);
     this.received = grown(this.received, capacity);
     this.attributes = grown(this.attributes, capacity);
-    this.pathId = grown(this.pathId, capacity);
+    if (this.#pathId) this.#pathId = grown(this.#pathId, capacity);
     this.next = grown(this.next, capacity);
     this.peerNext = grown(this.peerNext, capacity);
     this.peerPrevious = grown(this.peerPrevious, capacity);
@@ -101,6 +135,6 @@ export class PathTable {
     this.flags = grown(this.flags, capacity);
     this.epoch = grown(this.epoch, capacity);
     this.since = grown(this.since, capacity);
-    this.sequence = grown(this.sequence, capacity);
+    if (this.#sequence) this.#sequence = grown(this.#sequence, capacity);
   }
 }

@@ -29,7 +29,13 @@ import { NextHopTable } from './next-hop-table.ts';
 import { PATH_LLGR_STALE, REJECT_NONE } from './path-table.ts';
 import { LOCAL_PEER, type PeerConfig, type PeerFamily, type PeerSession, PeerTable, type RibPeer } from './peers.ts';
 import { NO_PREFIX } from './prefix-table.ts';
-import { type GroupMember, UpdateGroup } from './update-group.ts';
+import {
+  DEFAULT_OUTPUT_LIMITS,
+  type GroupMember,
+  type GroupTables,
+  type OutputLimits,
+  UpdateGroup,
+} from './update-group.ts';
 
 export interface RibOptions extends DecisionOptions {
   readonly identity: Identity;
@@ -37,6 +43,7 @@ export interface RibOptions extends DecisionOptions {
   readonly now: () => number;
   /** Someone resolves next hops and calls `setNextHop`. Default false: every next hop counts as reachable. */
   readonly resolveNextHops?: boolean;
+  readonly limits?: OutputLimits;
 }
 
 /** What a message brought. */
@@ -67,12 +74,14 @@ export class Rib {
   readonly #range: OctetRange = { buf: new Uint8Array(0), off: 0, len: 0 };
   readonly #keyScratch = new Uint8Array(65536 + 64);
   readonly #received: Received = { verdict: 0, errors: NO_ERRORS, endOfRib: null };
+  readonly #limits: OutputLimits;
   #identity: Identity;
   #nextGroup = 1;
 
   constructor(options: RibOptions) {
     this.#identity = options.identity;
     this.#now = options.now;
+    this.#limits = options.limits ?? DEFAULT_OUTPUT_LIMITS;
     this.nextHops = new NextHopTable(!(options.resolveNextHops ?? false));
     this.attributes = new AttributeTable(options.identity, this.nextHops);
     this.families = {
@@ -443,12 +452,8 @@ export class Rib {
       const { prefixes, paths, decision } = rib;
       const clusterId = (): number => this.#identity.clusterId;
       const exporter = new Exporter(properties, prefixes, paths, this.attributes, this.peers, clusterId);
-      group = new UpdateGroup(this.#nextGroup++, key, exporter, {
-        prefixes,
-        paths,
-        attributes: this.attributes,
-        decision,
-      });
+      const tables: GroupTables = { prefixes, paths, attributes: this.attributes, decision, limits: this.#limits };
+      group = new UpdateGroup(this.#nextGroup++, key, exporter, tables);
       rib.addGroup(group);
     }
     const member = group.join(peer.id, told);

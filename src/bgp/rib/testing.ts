@@ -25,6 +25,8 @@ export interface RouteText {
   readonly asPath: readonly number[];
   readonly nextHop: string;
   readonly more?: Partial<PathAttributes>;
+  /** Default true. */
+  readonly as4?: boolean;
 }
 
 /** An UPDATE that announces prefixes of one family; with `pathId` ADD-PATH identifiers are written. */
@@ -36,8 +38,9 @@ export function announcement(route: RouteText, prefixes: readonly string[], path
     ...route.more,
   });
   const nlri = nlriOctets(parsed, pathId);
+  const session = { ...STORAGE_SESSION, as4: route.as4 ?? true };
   if (parsed[0]!.family === 4 && attributes.nextHop!.family === 4) {
-    return message(new Uint8Array(0), encodeAttributes(attributes, STORAGE_SESSION, 'attribute'), nlri);
+    return message(new Uint8Array(0), encodeAttributes(attributes, session, 'attribute'), nlri);
   }
   const nextHop = encodeNextHop(attributes);
   const value = new OctetWriter()
@@ -48,7 +51,7 @@ export function announcement(route: RouteText, prefixes: readonly string[], path
     .u8(0)
     .bytes(nlri);
   const reach = new OctetWriter().u8(0x90).u8(14).u16(value.length).bytes(value.finish());
-  reach.bytes(encodeAttributes(attributes, STORAGE_SESSION, 'none'));
+  reach.bytes(encodeAttributes(attributes, session, 'none'));
   return message(new Uint8Array(0), reach.finish(), new Uint8Array(0));
 }
 

@@ -18,13 +18,22 @@ import { PATH_LIVE, type PathTable } from './path-table.ts';
 import type { PrefixTable } from './prefix-table.ts';
 import { UpdateEncoder } from './update-encoder.ts';
 
-/** A member further behind than this leaves the log and walks the table. */
-const MAX_LOG_OCTETS = 4 * 1024 * 1024;
-const MAX_LOG_ENTRIES = 8192;
-/** Nothing more is generated while every member still has this much to read: changes wait, and coalesce, in the queue. */
-const AHEAD_OCTETS = 1024 * 1024;
-/** Rows looked at in one slice of a walk. */
-const WALK_ROWS = 16384;
+export interface OutputLimits {
+  /** A member further behind than this leaves the log and walks the table. */
+  readonly logOctets: number;
+  readonly logEntries: number;
+  /** Nothing is generated while every member has this much to read: changes wait, and coalesce, in the queue. */
+  readonly aheadOctets: number;
+  /** Rows looked at in one slice of a walk. */
+  readonly walkRows: number;
+}
+
+export const DEFAULT_OUTPUT_LIMITS: OutputLimits = {
+  logOctets: 4 * 1024 * 1024,
+  logEntries: 8192,
+  aheadOctets: 1024 * 1024,
+  walkRows: 16384,
+};
 
 interface Part {
   readonly octets: Uint8Array;
@@ -78,6 +87,7 @@ export interface GroupTables {
   readonly paths: PathTable;
   readonly attributes: AttributeTable;
   readonly decision: Decision;
+  readonly limits: OutputLimits;
 }
 
 export class UpdateGroup {
@@ -208,7 +218,8 @@ export class UpdateGroup {
   generate(limit: number): number {
     if (!this.dirty || this.members.length === 0) return 0;
     const streaming = this.members.some((m) => m.walk === null);
-    if (streaming && this.#allBehind()) return 0;
+    const awaited = this.members.some((m) => m.walk?.everything); // it cannot start before all rows are evaluated
+    if (streaming && !awaited && this.#allBehind()) return 0;
     const version = this.version + 1;
     const prefixes = this.#tables.prefixes;
     let done = 0;
@@ -233,7 +244,7 @@ export class UpdateGroup {
     return done;
   }
 
-  /** Appends to `out` what the member is to be sent next, up to about `maxOctets`. False when there was nothing. */
+  /** Appends to `out` what the member is to be sent next, up to about `maxOctets`. False when there is nothing left for now. */
   pull(member: GroupMember, maxOctets: number, out: Uint8Array[]): boolean {
     let octets = 0;
     while (octets < maxOctets) {
@@ -266,12 +277,12 @@ export class UpdateGroup {
       member.endOfRib = 'sent';
     }
     member.octets += octets;
-    return octets > 0;
+    return octets > 0 || this.hasOutput(member);
   }
 
-  /** The member has something to read, now or after its next slice. */
+  /** The member has something to read, now or once more was evaluated (which its reading may have made possible). */
   hasOutput(member: GroupMember): boolean {
-    if (member.walk || member.next <= this.version) return true;
+    if (member.walk || member.next <= this.version || this.dirty) return true;
     return member.endOfRib === 'pending' && this.#settled && !this.dirty;
   }
 
@@ -448,12 +459,12 @@ export class UpdateGroup {
 
   /** Every reader of the log still has plenty to read. */
   #allBehind(): boolean {
-    if (this.#logOctets < AHEAD_OCTETS) return false;
+    if (this.#logOctets < this.#tables.limits.aheadOctets) return false;
     let newest = 0;
     for (const member of this.members) if (!member.walk && member.next > newest) newest = member.next;
     let unread = 0;
     for (let v = newest; v <= this.version; v++) unread += this.#log[v - this.#first]!.octets;
-    return unread >= AHEAD_OCTETS;
+    return unread >= this.#tables.limits.aheadOctets;
   }
 
   /** Drops entries that everybody has read; sends members away that hold too much. */
@@ -468,7 +479,8 @@ export class UpdateGroup {
         this.#first = oldest;
       }
       if (this.#log.length < 2) return;
-      if (this.#logOctets <= MAX_LOG_OCTETS && this.#log.length <= MAX_LOG_ENTRIES) return;
+      if (this.#logOctets <= this.#tables.limits.logOctets && this.#log.length <= this.#tables.limits.logEntries)
+        return;
       for (const member of this.members) {
         if (member.walk || member.next !== this.#first) continue;
         member.walk = { since: member.next - 1, target: this.version, at: 1, withdrawals: true, everything: false };
@@ -486,7 +498,7 @@ export class UpdateGroup {
       this.addPath ? paths.limit : prefixes.limit,
       walk.everything ? Infinity : this.#version.length,
     );
-    const stop = Math.min(limit, walk.at + WALK_ROWS);
+    const stop = Math.min(limit, walk.at + this.#tables.limits.walkRows);
     for (let key = walk.at; key < stop; key++) {
       const version = this.#version[key] ?? 0;
       if (version <= walk.since && !walk.everything) continue;
