@@ -198,7 +198,7 @@ export class CniRunner {
   #exec(file: string, type: string, env: Record<string, string>, input: string): Promise<string> {
     const { namespace } = this.#options;
     const [command, ...args] = namespace === undefined ? [file] : ['nsenter', `--net=${namespace}`, '--', file];
-    const child = spawn(command!, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'pipe'] });
     if (child.pid !== undefined) this.#options.onStart?.(child.pid, type);
     const out: Buffer[] = [];
     const err: Buffer[] = [];
