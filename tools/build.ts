@@ -10,7 +10,7 @@ const root = resolve(import.meta.dirname, '..');
 rmSync(`${root}/dist`, { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: { brindle: 'src/cli/main.ts' },
+  entryPoints: { brindle: 'src/cli/main.ts', 'speaker-worker': 'src/agent/speaker-worker.ts' },
   outdir: 'dist',
   bundle: true,
   splitting: true,

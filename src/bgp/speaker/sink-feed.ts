@@ -6,7 +6,6 @@ import { LOCAL_PEER } from '#bgp/rib/peers.ts';
 import type { Rib } from '#bgp/rib/rib.ts';
 import type { FamilyRib } from '#bgp/rib/family-rib.ts';
 import { ADDRESS_FAMILIES, type AddressFamily } from '#bgp/wire/types.ts';
-import { prefixText } from './prefix-text.ts';
 import type { RouteSink, SinkNextHop, SinkRoute } from './api.ts';
 
 /** Prefixes in one batch. */
@@ -74,7 +73,7 @@ export class SinkFeed {
     }
     const best = rib.prefixes.best[row]!;
     if (best === 0 || rib.paths.peer[best] === LOCAL_PEER) {
-      if (told[row] !== 0) removed.push(prefixText(rib, row));
+      if (told[row] !== 0) removed.push(rib.prefixes.prefix(row).toString());
       told[row] = 0;
       return;
     }
@@ -112,6 +111,6 @@ export class SinkFeed {
       const address = scope === null ? hop.address : hop.linkLocal!;
       nextHops.push({ address: address.toString(), ...(scope !== null && { interface: scope }) });
     }
-    return { prefix: prefixText(rib, row), nextHops, fromPeers };
+    return { prefix: rib.prefixes.prefix(row).toString(), nextHops, fromPeers };
   }
 }
