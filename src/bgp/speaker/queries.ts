@@ -249,7 +249,7 @@ function pathView(speaker: Speaker, rib: FamilyRib, row: number, path: number, a
   return {
     prefix: rib.prefixes.prefix(row).toString(),
     peer: from === LOCAL_PEER ? null : (speaker.rib.peers.get(from)?.config.name ?? null),
-    pathId: paths.pathId[path]!,
+    pathId: paths.pathIdOf(path),
     best: prefixes.best[row] === path,
     multipath: multipath.includes(path),
     accepted,

@@ -39,11 +39,14 @@ export class SinkFeed {
     this.#convergePending = true;
   }
 
-  /** One batch of each family. True when there is more. */
-  step(): boolean {
+  /**
+   * One batch of each family. True when there is more. `resolved`: no next hop waits for an answer; before that the
+   * sink must not sweep, as routes over it are still to come.
+   */
+  step(resolved: boolean): boolean {
     let more = false;
     for (const family of ADDRESS_FAMILIES) if (this.#stepFamily(this.#rib.families[family])) more = true;
-    if (!more && this.#convergePending) {
+    if (!more && resolved && this.#convergePending) {
       this.#convergePending = false;
       for (const family of ADDRESS_FAMILIES) this.#sink.converged(family);
     }

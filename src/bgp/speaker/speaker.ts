@@ -124,6 +124,10 @@ export class Speaker implements PeerHost {
   readonly #watchers = new Set<(event: SpeakerEvent) => void>();
   readonly #local = new Map<string, LocalRoute>();
   readonly #feed: SinkFeed | null;
+  /** Next hops handed to the tracker, with their ids in the RIB. */
+  readonly #tracked = new Map<string, number[]>();
+  /** Those it has not answered yet. */
+  readonly #unresolved = new Set<string>();
   #policies = compilePolicies();
   #scheduled = false;
   #stopped = false;
@@ -639,19 +643,30 @@ export class Speaker implements PeerHost {
   }
 
   #nextHopChanged(text: string, state: NextHopState): void {
-    const address = IpAddress.tryParse(text);
-    const id = address && this.rib.nextHops.find(address);
-    if (!address || id === null) return;
-    this.rib.setNextHop(id, state.reachable && !this.#transport.isOwnAddress(text), state.metric);
+    this.#unresolved.delete(text);
+    for (const id of this.#tracked.get(text) ?? []) this.rib.setNextHop(id, state.reachable, state.metric);
     this.schedule();
   }
 
+  /** A next hop that comes with different link-local addresses is several to the RIB, and one to the tracker. */
   #trackNextHops(): void {
     for (const { id, address } of this.rib.nextHops.takeNew()) {
       if (!address) continue;
-      if (this.#transport.isOwnAddress(address.toString())) this.rib.setNextHop(id, false, 0);
+      const text = address.toString();
+      if (this.#transport.isOwnAddress(text)) this.rib.setNextHop(id, false, 0);
       else if (address.isLinkLocal()) this.rib.setNextHop(id, true, 0);
-      else this.#options.nextHops?.track(address.toString());
+      else if (this.#options.nextHops) {
+        const ids = this.#tracked.get(text);
+        if (ids) {
+          ids.push(id);
+          const [first = id] = ids;
+          this.rib.setNextHop(id, this.rib.nextHops.reachable[first] === 1, this.rib.nextHops.metric[first]!);
+          continue;
+        }
+        this.#tracked.set(text, [id]);
+        this.#unresolved.add(text);
+        this.#options.nextHops.track(text);
+      }
     }
   }
 
@@ -675,7 +690,7 @@ export class Speaker implements PeerHost {
       this.#trackNextHops();
       more = this.rib.work();
       if (this.#pump()) more = true;
-      if (this.#feed?.step()) more = true;
+      if (this.#feed?.step(this.#unresolved.size === 0)) more = true;
       if (this.clock.monotonic() >= end) break;
     }
     return more;
