@@ -1,13 +1,14 @@
 // One question: can something in this namespace reach that address? Asked by a TCP connection or by an ICMP echo
 // (RFC 792, RFC 4443), from sockets opened inside the namespace but served by this process, so that thousands of
 // questions need no process each.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BrindleError } from '#base/errors.ts';
 import { IpAddress } from '#net/address.ts';
 import { AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_RAW } from '#sys/constants.ts';
 import { isSystemError, SystemError } from '#sys/errors.ts';
 import { check, closeFd, lastErrno, libc } from '#sys/ffi.ts';
 import { withNetns } from '#sys/netns.ts';
-import { pollReadable } from '#sys/poll.ts';
+import { type PollHandle, pollReadable } from '#sys/poll.ts';
 import { encodeSockaddr, setIntOption } from '#sys/sockopt.ts';
 import { connectTcp } from '#sys/tcp.ts';
 
@@ -45,42 +46,136 @@ export function probeTcp(path: string, address: string, port: number, limit: num
 /** Sends one echo request from the namespace at `path` and waits up to `limit` ms for the answer. */
 export function probePing(path: string, address: string, limit: number): Promise<Outcome> {
   const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
-  const target = IpAddress.parse(address);
-  const icmp = target.family === 4 ? ICMP : ICMPV6;
-  const request = echoRequest(icmp.request);
-  let fd: number;
+  let echo: EchoSocket;
   try {
-    fd = withNetns(path, () => openConnected(target, icmp.protocol));
+    echo = new EchoSocket(path, address, (answer) => finish(answer === 0 ? 'ok' : outcomeOf(answer), answer));
   } catch (error) {
     const outcome = outcomeOf(error);
     return outcome ? Promise.resolve(outcome) : Promise.reject(error);
   }
-  const answer = new Uint8Array(256);
+  const timer = setTimeout(() => finish('silent'), limit);
   const finish = (outcome: Outcome | null, error?: unknown): void => {
     clearTimeout(timer);
-    poll.close();
-    closeFd(fd);
+    echo.close();
     if (outcome) resolve(outcome);
     else reject(error);
   };
-  const poll = pollReadable(fd, () => {
-    const length = libc().recv(fd, answer, answer.length, 0);
-    if (length < 0) {
-      const error = new SystemError(`ping ${address}`, lastErrno());
-      if (error.errno === 'EAGAIN') return;
-      finish(outcomeOf(error), error);
-      return;
-    }
-    const message = answer.subarray(icmp.headerOf(answer), length);
-    // Others' echoes come to this socket too: the identifier and the sequence number tell ours.
-    if (message[0] === icmp.reply && request.subarray(4, 8).every((byte, i) => byte === message[4 + i])) finish('ok');
-  });
-  const timer = setTimeout(() => finish('silent'), limit);
-  if (libc().send(fd, request, request.length, 0) === -1) {
-    const error = new SystemError(`ping ${address}`, lastErrno());
-    finish(outcomeOf(error), error);
-  }
+  echo.send(0);
   return promise;
+}
+
+export interface PingReport {
+  readonly sent: number;
+  /** Sequence numbers, from 0, that were never answered. */
+  readonly lost: readonly number[];
+  /** From the start to the first answer, in milliseconds; null when there was none. */
+  readonly firstAnswer: number | null;
+  /** The longest time between two answers, in milliseconds. */
+  readonly longestGap: number;
+}
+
+/** Echo requests at a steady rate, to see what is lost while something happens, or when the first one comes through. */
+export class PingStream {
+  readonly #echo: EchoSocket;
+  readonly #timer: NodeJS.Timeout;
+  readonly #start = performance.now();
+  readonly #answered = new Set<number>();
+  readonly #first = Promise.withResolvers<number>();
+  #sent = 0;
+  #last = this.#start;
+  #firstAnswer: number | null = null;
+  #longestGap = 0;
+
+  /** From the namespace at `path`, one every `interval` ms (at least 1). */
+  constructor(path: string, address: string, interval: number) {
+    this.#echo = new EchoSocket(path, address, (answer) => {
+      if (typeof answer === 'number') this.#onAnswer(answer);
+    });
+    // A late timer makes up for what it missed, so that the rate holds on a busy machine.
+    this.#timer = setInterval(() => {
+      const due = (performance.now() - this.#start) / interval;
+      while (this.#sent < due && this.#sent < 65536) this.#echo.send(this.#sent++);
+    }, interval);
+  }
+
+  /** The first answer: milliseconds since the start. */
+  first(): Promise<number> {
+    return this.#first.promise;
+  }
+
+  /** Sends no more, waits for `grace` ms for what is under way, and reports. */
+  async stop(grace: number): Promise<PingReport> {
+    clearInterval(this.#timer);
+    const end = performance.now() + grace;
+    while (this.#answered.size < this.#sent && performance.now() < end) await sleep(5);
+    this.#echo.close();
+    const lost = Array.from({ length: this.#sent }, (_, i) => i).filter((i) => !this.#answered.has(i));
+    return { sent: this.#sent, lost, firstAnswer: this.#firstAnswer, longestGap: this.#longestGap };
+  }
+
+  #onAnswer(sequence: number): void {
+    const now = performance.now();
+    this.#answered.add(sequence);
+    if (this.#firstAnswer === null) {
+      this.#firstAnswer = now - this.#start;
+      this.#first.resolve(this.#firstAnswer);
+    } else this.#longestGap = Math.max(this.#longestGap, now - this.#last);
+    this.#last = now;
+  }
+}
+
+/** A raw ICMP socket towards one address. */
+class EchoSocket {
+  readonly #fd: number;
+  readonly #icmp: typeof ICMP;
+  readonly #identifier = crypto.getRandomValues(new Uint8Array(2));
+  readonly #buffer = new Uint8Array(2048);
+  readonly #poll: PollHandle;
+  readonly #onAnswer: (answer: number | SystemError) => void;
+  #open = true;
+
+  /** `onAnswer` gets the sequence number of each answer, or an error that the kernel reports. Throws SystemError. */
+  constructor(path: string, address: string, onAnswer: (answer: number | SystemError) => void) {
+    const target = IpAddress.parse(address);
+    this.#icmp = target.family === 4 ? ICMP : ICMPV6;
+    this.#onAnswer = onAnswer;
+    this.#fd = withNetns(path, () => openConnected(target, this.#icmp.protocol));
+    this.#poll = pollReadable(this.#fd, () => this.#receive());
+  }
+
+  send(sequence: number): void {
+    if (!this.#open) return;
+    const request = echoRequest(this.#icmp.request, this.#identifier, sequence);
+    if (libc().send(this.#fd, request, request.length, 0) !== -1) return;
+    const error = new SystemError('ping', lastErrno());
+    setImmediate(() => {
+      if (this.#open) this.#onAnswer(error);
+    });
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#poll.close();
+    closeFd(this.#fd);
+  }
+
+  #receive(): void {
+    while (this.#open) {
+      const length = libc().recv(this.#fd, this.#buffer, this.#buffer.length, 0);
+      if (length < 0) {
+        const error = new SystemError('ping', lastErrno());
+        if (error.errno === 'EAGAIN') return;
+        this.#onAnswer(error);
+        continue;
+      }
+      const message = this.#buffer.subarray(this.#icmp.headerOf(this.#buffer), length);
+      // The echoes of others come to this socket too: the identifier tells ours.
+      if (message[0] !== this.#icmp.reply) continue;
+      if (message[4] !== this.#identifier[0] || message[5] !== this.#identifier[1]) continue;
+      this.#onAnswer((message[6]! << 8) | message[7]!);
+    }
+  }
 }
 
 function openConnected(target: IpAddress, protocol: number): number {
@@ -95,10 +190,12 @@ function openConnected(target: IpAddress, protocol: number): number {
   throw error;
 }
 
-function echoRequest(type: number): Uint8Array {
+function echoRequest(type: number, identifier: Uint8Array, sequence: number): Uint8Array {
   const message = new Uint8Array(16);
   message[0] = type;
-  crypto.getRandomValues(message.subarray(4, 8));
+  message.set(identifier, 4);
+  message[6] = (sequence >> 8) & 255;
+  message[7] = sequence & 255;
   let sum = 0;
   for (let i = 0; i < message.length; i += 2) sum += (message[i]! << 8) | message[i + 1]!;
   sum = (sum & 0xffff) + (sum >>> 16);

@@ -25,7 +25,11 @@ export function register(program: Command): void {
     lab
       .command(usage)
       .description(description)
-      .addOption(new Option('--name <lab>', 'which lab; several can stand beside each other').default(DEFAULT_LAB));
+      .addOption(
+        new Option('--name <lab>', 'which lab; several can stand beside each other')
+          .env('BRINDLE_LAB_NAME')
+          .default(DEFAULT_LAB),
+      );
 
   verb('up', 'build a fabric and wait until its BGP sessions stand')
     .option('--hosts <n>', 'how many hosts', wholeNumber, 3)
