@@ -3,13 +3,14 @@
 // In: DesiredUpdate batches. All `apply` calls of one turn of the event loop become one transaction; during a transaction the next
 // one gathers. Out: a promise a batch, resolved when the kernel has committed it; counters; the status of each object.
 //
+// Somebody else who changes our table is noticed; it is then listed and put right.
 // Start: what the kernel has is listed once and adopted; only what differs is replaced, atomically, so a restart neither drops nor opens
 // anything. Nothing is removed before `in-sync`. One object that the kernel refuses is closed and reported, the others go on.
 import { type Clock, systemClock, type TimerHandle } from '#base/clock.ts';
 import { BrindleError, errorText } from '#base/errors.ts';
 import { type Logger, silentLogger } from '#base/log.ts';
 import type { DesiredUpdate } from '#model/desired.ts';
-import type { CommitFailure, NftDriver } from '#nft/driver.ts';
+import type { CommitFailure, ForeignChange, NftDriver } from '#nft/driver.ts';
 import { Transaction } from '#nft/transaction.ts';
 import { EndpointManager } from './managers/endpoint-manager.ts';
 import { PolicyManager } from './managers/policy-manager.ts';
@@ -21,6 +22,8 @@ import { type ObjectStatus, StatusBoard } from './status.ts';
 
 const RETRY_FIRST = 500;
 const RETRY_LAST = 30_000;
+/** Somebody who keeps on changing our table does not keep us from our work. */
+const MEND_INTERVAL = 1000;
 
 export interface DataplaneOptions {
   /** Closed by `stop`. */
@@ -62,6 +65,10 @@ export class Dataplane {
   #waiters: Waiter[] = [];
   #retry: TimerHandle | null = null;
   #retryDelay = RETRY_FIRST;
+  #watch: { close(): void } | null = null;
+  #mend: TimerHandle | null = null;
+  #lastMend = Number.NEGATIVE_INFINITY;
+  #relist = false;
 
   constructor(options: DataplaneOptions) {
     this.#driver = options.driver;
@@ -81,6 +88,7 @@ export class Dataplane {
   async start(): Promise<void> {
     if (this.#started) throw new BrindleError('internal', 'the dataplane is started already');
     this.#started = true;
+    this.#watch = this.#driver.watch(this.#options.table, (change) => this.#tampered(change));
     this.#reconciler.adopt(await this.#driver.list(this.#options.table));
     await this.apply([]);
   }
@@ -131,6 +139,8 @@ export class Dataplane {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#retry?.cancel();
+    this.#mend?.cancel();
+    this.#watch?.close();
     await this.#running?.catch(() => {});
     for (const waiter of this.#waiters.splice(0)) {
       waiter.reject(new BrindleError('unavailable', 'the dataplane was stopped'));
@@ -213,6 +223,19 @@ export class Dataplane {
     }
   }
 
+  /** Somebody changed our table: what is there is listed anew and put right, at most once in MEND_INTERVAL. */
+  #tampered(change: ForeignChange): void {
+    if (this.#stopped || this.#mend) return;
+    this.#logger.warn({ table: this.#options.table, by: change.by }, 'our nftables table was changed by somebody else');
+    const wait = Math.max(0, this.#lastMend + MEND_INTERVAL - this.#clock.monotonic());
+    this.#mend = this.#clock.after(wait, () => {
+      this.#mend = null;
+      this.#lastMend = this.#clock.monotonic();
+      this.#relist = true;
+      this.apply([]).catch(() => {}); // logged and tried again by the run itself
+    });
+  }
+
   #retryLater(): void {
     if (this.#stopped) return;
     this.#retry?.cancel();
@@ -225,7 +248,11 @@ export class Dataplane {
   }
 
   async #commit(): Promise<void> {
-    let relisted = false;
+    let relisted = this.#relist;
+    if (this.#relist) {
+      this.#reconciler.adopt(await this.#driver.list(this.#options.table));
+      this.#relist = false;
+    }
     for (;;) {
       this.#endpoints.policiesChanged(this.#policies.render(this.#inSync));
       this.#endpoints.render(this.#inSync);

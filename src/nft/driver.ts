@@ -36,6 +36,12 @@ export interface CommitFailure {
   readonly command: number | null;
 }
 
+/** Somebody else changed our table. */
+export interface ForeignChange {
+  /** Name and number of the process; null when it is not known. */
+  readonly by: string | null;
+}
+
 export interface NftDriver {
   /** Does all of it or nothing. Resolves to null, or to why not; never rejects for what the kernel refuses. */
   commit(transaction: Transaction): Promise<CommitFailure | null>;
@@ -43,5 +49,7 @@ export interface NftDriver {
   list(table: string, options?: { readonly terse?: boolean }): Promise<TableState | null>;
   /** A number that changes with every change of any table, ours or not; null when it cannot be told. */
   generation(): number | null;
+  /** Calls back when another process changed the table, until closed. Null when this driver cannot tell. */
+  watch(table: string, onChange: (change: ForeignChange) => void): { close(): void } | null;
   close(): void;
 }

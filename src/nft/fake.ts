@@ -3,7 +3,7 @@
 // In: transactions. Out: the same answers as the kernel's, the state as text, and what becomes of a packet.
 import { BrindleError } from '#base/errors.ts';
 import { Prefix } from '#net/prefix.ts';
-import type { CommitFailure, ListedChain, ListedSet, NftDriver, TableState } from './driver.ts';
+import type { CommitFailure, ForeignChange, ListedChain, ListedSet, NftDriver, TableState } from './driver.ts';
 import { type Evaluation, evaluate, type Packet, type TableView } from './evaluate.ts';
 import { rule as ruleText, verdict as verdictText } from './format.ts';
 import type { BaseChain, ChainSpec, CounterValue, Hook, Rule, SetSpec, Verdict } from './objects.ts';
@@ -63,6 +63,7 @@ class FakeTable implements TableView {
 export class FakeNftables implements NftDriver {
   #tables = new Map<string, FakeTable>();
   #generation = 1;
+  readonly #watchers = new Set<{ readonly table: string; readonly onChange: (change: ForeignChange) => void }>();
   /** Every transaction that was committed, as text. */
   readonly committed: string[] = [];
   /** Given each command; an error makes the transaction fail there, as if the kernel had refused it. */
@@ -119,11 +120,19 @@ export class FakeNftables implements NftDriver {
     return this.#generation;
   }
 
+  watch(table: string, onChange: (change: ForeignChange) => void): { close(): void } {
+    const watcher = { table, onChange };
+    this.#watchers.add(watcher);
+    return { close: () => this.#watchers.delete(watcher) };
+  }
+
   close(): void {}
 
   /** What somebody else might do: the whole table is gone. */
   removeTable(name: string): void {
-    if (this.#tables.delete(name)) this.#generation++;
+    if (!this.#tables.delete(name)) return;
+    this.#generation++;
+    for (const watcher of this.#watchers) if (watcher.table === name) watcher.onChange({ by: 'somebody' });
   }
 
   /** The whole table as text, sorted, so that equal states read equal. Null when there is none. */

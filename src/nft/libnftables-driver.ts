@@ -51,6 +51,10 @@ export class LibnftablesDriver implements NftDriver {
     return null;
   }
 
+  watch(): null {
+    return null;
+  }
+
   close(): void {
     this.#library.close();
   }

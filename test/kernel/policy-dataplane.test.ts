@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Dataplane } from '#dataplane/dataplane.ts';
 import type { AbstractRule, DesiredEndpoint, DesiredPolicy, DesiredUpdate } from '#model/desired.ts';
-import { PolicyWorld, type Workload } from './policy-world.ts';
+import type { RuleLabel } from '#dataplane/render/chain.ts';
+import { HOST_IPV4, OUTSIDE_IPV4, PolicyWorld, type Workload } from './policy-world.ts';
 
 const ANY: Pick<AbstractRule, 'source' | 'destination'> = { source: {}, destination: {} };
 const ALLOW_ALL: AbstractRule = { action: 'allow', index: 0, ...ANY };
@@ -46,6 +47,7 @@ describe('policy dataplane on the kernel', () => {
       await workload.agent.listen('udp', 53);
     }
     await world.hostAgent.listen('tcp', 8080);
+    await world.outsideAgent.listen('tcp', 80);
     dataplane = new Dataplane({ driver: world.driver() });
     await dataplane.start();
   });
@@ -55,10 +57,8 @@ describe('policy dataplane on the kernel', () => {
     await world?.destroy();
   });
 
-  const open = async (from: Workload, to: Workload, port = 80) => [
-    await from.agent.probe('tcp', to.ipv4, port),
-    await from.agent.probe('tcp', to.ipv6, port),
-  ];
+  const open = (from: Workload, to: Workload, port = 80) =>
+    Promise.all([from.agent.probe('tcp', to.ipv4, port), from.agent.probe('tcp', to.ipv6, port)]);
 
   it('drops interfaces that it does not know, in every direction', async () => {
     assert.deepEqual(await open(a, b), ['silent', 'silent']);
@@ -103,4 +103,194 @@ describe('policy dataplane on the kernel', () => {
     await dataplane.apply([{ type: 'set-delta', delta: { id: 's:one', added: ['10.64.0.0/10'], removed: [] } }]);
     assert.deepEqual(await open(a, b), ['open', 'open']);
   });
+
+  it('does deny before allow, Pass, tier defaults and the profile behind them', async () => {
+    const gnp = (name: string) => `GlobalNetworkPolicy/${name}`;
+    const tiers: DesiredEndpoint['tiers'] = [
+      { name: 'security', defaultAction: 'pass', ingress: [gnp('first')], egress: [] },
+      { name: 'default', defaultAction: 'deny', ingress: [gnp('second')], egress: [] },
+    ];
+    const first = (action: AbstractRule['action']) =>
+      policy(gnp('first'), { tier: 'security', ingress: [{ action, index: 0, protocol: 'tcp', ...ANY }] });
+    await dataplane.apply([endpoint(b, { tiers }), first('deny'), policy(gnp('second'), { ingress: [ALLOW_ALL] })]);
+    assert.deepEqual(await open(a, b), ['silent', 'silent']);
+    assert.equal(await a.agent.probe('udp', b.ipv4, 53), 'open');
+    await dataplane.apply([first('pass')]);
+    assert.deepEqual(await open(a, b), ['open', 'open']);
+    await dataplane.apply([
+      policy(gnp('second'), { ingress: [{ action: 'deny', index: 0, protocol: 'tcp', ...ANY }] }),
+    ]);
+    assert.deepEqual(await open(a, b), ['silent', 'silent']);
+    await dataplane.apply([
+      policy(gnp('second'), { ingress: [{ action: 'pass', index: 0, protocol: 'tcp', ...ANY }] }),
+    ]);
+    assert.deepEqual(await open(a, b), ['open', 'open']);
+    assert.equal(await a.agent.probe('udp', b.ipv4, 53), 'silent');
+    await dataplane.apply([endpoint(b, { tiers, profiles: [] })]);
+    assert.deepEqual(await open(a, b), ['silent', 'silent']);
+  });
+
+  it('does named ports, CIDRs with exceptions, families, ICMP and egress', async () => {
+    const id = 'NetworkPolicy/default/many';
+    const tiers: DesiredEndpoint['tiers'] = [{ name: 'default', defaultAction: 'deny', ingress: [id], egress: [] }];
+    const rules = async (...ingress: Omit<AbstractRule, 'index' | 'action'>[]) =>
+      dataplane.apply([
+        endpoint(b, { tiers }),
+        {
+          type: 'set',
+          set: { id: 'n:web', type: 'named-port', members: new Set([`${b.ipv4},tcp,80`, `${b.ipv6},tcp,81`]) },
+        },
+        policy(id, { ingress: ingress.map((r, index) => ({ action: 'allow', index, ...r })) }),
+      ]);
+    await rules({ protocol: 'tcp', source: {}, destination: { portSets: ['n:web'] } });
+    assert.deepEqual(await open(a, b), ['open', 'silent']);
+    await rules({ protocol: 'tcp', source: {}, destination: { portSets: ['n:web'], ports: [{ min: 79, max: 80 }] } });
+    assert.deepEqual(await open(a, b), ['open', 'open']);
+    await rules({ source: { nets: ['10.0.0.0/8'], notNets: [`${a.ipv4}/32`] }, destination: {} });
+    assert.deepEqual(await open(a, b), ['silent', 'silent']);
+    await rules({ source: { notNets: ['10.0.0.0/9'] }, destination: {} });
+    assert.deepEqual(await open(a, b), ['silent', 'silent']);
+    await rules({ source: { notNets: ['192.168.0.0/16'] }, destination: {} });
+    assert.deepEqual(await open(a, b), ['open', 'silent']);
+    await rules({ ipVersion: 6, source: {}, destination: {} });
+    assert.deepEqual(await open(a, b), ['silent', 'open']);
+    await rules({ protocol: 'icmp', icmp: { type: 8 }, ...ANY });
+    assert.equal(await a.agent.ping(b.ipv4), 'open');
+    assert.equal(await a.agent.ping(b.ipv6), 'silent');
+    assert.deepEqual(await open(a, b), ['silent', 'silent']);
+    await rules({ protocol: 'icmp', notIcmp: { type: 8, code: 0 }, ...ANY });
+    assert.equal(await a.agent.ping(b.ipv4), 'silent');
+
+    const egress = 'NetworkPolicy/default/egress';
+    await dataplane.apply([
+      endpoint(b),
+      endpoint(a, { tiers: [{ name: 'default', defaultAction: 'deny', ingress: [], egress: [egress] }] }),
+      policy(egress, {
+        egress: [{ action: 'allow', index: 0, protocol: 'tcp', source: {}, destination: { nets: [b.ipv4] } }],
+      }),
+    ]);
+    assert.deepEqual(await open(a, b), ['open', 'silent']);
+    assert.deepEqual(await open(b, a), ['open', 'open']);
+    assert.equal(await a.agent.probe('tcp', OUTSIDE_IPV4, 80), 'silent');
+    assert.equal(await a.agent.probe('tcp', HOST_IPV4, 8080), 'silent');
+    assert.equal(await b.agent.probe('tcp', HOST_IPV4, 8080), 'open');
+    assert.equal(await world.hostAgent.probe('tcp', a.ipv4, 80), 'open');
+    await dataplane.apply([endpoint(a)]);
+    assert.equal(await a.agent.probe('tcp', OUTSIDE_IPV4, 80), 'open');
+  });
+
+  it("drops sources that are not the container's own", async () => {
+    await dataplane.apply([endpoint(a), endpoint(b)]);
+    world.exec(a.name, 'ip', ['addr', 'add', '10.65.0.99/32', 'dev', 'lo']);
+    world.exec(a.name, 'ip', ['addr', 'add', 'fd65::99/128', 'dev', 'lo']);
+    assert.equal(await a.agent.ask(`probe tcp ${b.ipv6} 80 400 fd65::99`), 'silent');
+    assert.equal(await a.agent.ask(`probe tcp ${b.ipv4} 80 400 10.65.0.99`), 'silent');
+    const spoofed = (await dataplane.counters()).filter((c) => c.label.type === 'base' && c.label.name === 'spoofed');
+    assert.ok(spoofed.some((c) => c.chain === 'prerouting-spoof' && c.packets > 0));
+  });
+
+  it('counts each rule, under the index that the user gave it', async () => {
+    const id = 'NetworkPolicy/default/counted';
+    await dataplane.apply([
+      endpoint(b, { tiers: [{ name: 'default', defaultAction: 'deny', ingress: [id], egress: [] }] }),
+      policy(id, {
+        ingress: [
+          { action: 'log', index: 0, ...ANY },
+          { action: 'allow', index: 1, protocol: 'tcp', source: {}, destination: { ports: [{ min: 80, max: 80 }] } },
+        ],
+      }),
+    ]);
+    await open(a, b);
+    await a.agent.probe('udp', b.ipv4, 53);
+    const counters = await dataplane.counters();
+    const packets = (match: (label: RuleLabel) => boolean) =>
+      counters.filter((c) => match(c.label)).reduce((sum, c) => sum + c.packets, 0);
+    assert.equal(
+      packets((l) => l.type === 'policy' && l.policy === id && l.index === 1),
+      2,
+    );
+    assert.ok(packets((l) => l.type === 'policy' && l.policy === id && l.index === 0) >= 3);
+    assert.ok(packets((l) => l.type === 'tier-default' && l.endpoint === `default/${b.name}`) >= 1);
+    assert.match(
+      world.run('nft', ['list', 'chain', 'inet', 'brindle', `ingress/${id}`]),
+      /comment "NetworkPolicy\/default\/counted ingress 1 #/,
+    );
+  });
+
+  it('mends what somebody else breaks, also when the table is gone', async () => {
+    await dataplane.apply([endpoint(a), endpoint(b)]);
+    const text = () => world.run('nft', ['-s', 'list', 'table', 'inet', 'brindle']);
+    const before = text().split('\n').sort().join('\n');
+    for (const command of [
+      'flush ruleset',
+      'flush chain inet brindle to/cali2',
+      'add table inet brindle; delete table inet brindle',
+    ]) {
+      world.run('nft', [command]);
+      await eventually(() => safely(text)?.split('\n').sort().join('\n') === before);
+      assert.deepEqual(await open(a, b), ['open', 'open']);
+    }
+  });
+
+  it('takes 200 endpoints in one batch', async () => {
+    const many = Array.from({ length: 200 }, (_, i) =>
+      endpoint({ ...a, name: `many${i}`, interfaceName: `calimany${i}` }),
+    );
+    await dataplane.apply(many);
+    for (const [i] of many.entries()) {
+      assert.equal(dataplane.status('endpoint', `default/many${i}`)?.state, 'applied');
+    }
+    await dataplane.apply(many.map((_, i): DesiredUpdate => ({ type: 'endpoint-removed', id: `default/many${i}` })));
+    assert.equal(world.run('nft', ['list', 'table', 'inet', 'brindle']).includes('calimany'), false);
+  });
+
+  it('is taken over by the next process with no packet lost and nothing rewritten', async () => {
+    const id = 'NetworkPolicy/default/kept';
+    const state = () => [
+      profile(),
+      endpoint(a),
+      endpoint(b, { tiers: [{ name: 'default', defaultAction: 'deny', ingress: [id], egress: [] }] }),
+      { type: 'set', set: { id: 's:kept', type: 'net', members: new Set([a.ipv4]) } } as const,
+      policy(id, { ingress: [{ action: 'allow', index: 0, source: { sets: ['s:kept'] }, destination: {} }] }),
+    ];
+    await dataplane.apply(state());
+    const steady = a.agent.ask(`stream ${b.ipv4} 53 100`);
+    for (let i = 0; i < 3; i++) {
+      await dataplane.stop();
+      dataplane = new Dataplane({ driver: world.driver() });
+      await dataplane.start();
+      for (const update of state().reverse()) await dataplane.apply([update]);
+      await dataplane.apply([{ type: 'in-sync' }]);
+    }
+    assert.equal(await steady, 'lost 0');
+    const counted = (await dataplane.counters()).find((c) => c.label.type === 'policy' && c.label.policy === id);
+    assert.ok(counted && counted.packets > 0);
+  });
+
+  it('is removed by cleanup, and nothing else is', async () => {
+    world.run('nft', ['add table inet other; add chain inet other c']);
+    await dataplane.stop();
+    const driver = world.driver();
+    await Dataplane.cleanup(driver);
+    await Dataplane.cleanup(driver);
+    driver.close();
+    assert.equal(world.run('nft', ['list', 'tables']), 'table inet other\n');
+    assert.deepEqual(await open(a, b), ['open', 'open']);
+  });
 });
+
+async function eventually(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 300; i++) {
+    if (condition()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  assert.fail('did not come true');
+}
+
+function safely<T>(fn: () => T): T | null {
+  try {
+    return fn();
+  } catch {
+    return null;
+  }
+}

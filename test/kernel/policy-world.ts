@@ -1,6 +1,6 @@
 // A small host in network namespaces for tests of the policy dataplane: a `host` that routes, workloads on veths named cali*, and an
 // `outside` behind an uplink. Traffic is made by Node child processes that live in the namespaces and take orders over IPC-like lines.
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, type StdioOptions } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Libnftables } from '#sys/libnftables.ts';
 import { createNamedNetns, deleteNamedNetns, namedNetnsPath, withNetns } from '#sys/netns.ts';
@@ -111,7 +111,12 @@ export class PolicyWorld {
 
   /** Runs a command in the host's namespace and returns what it prints. */
   run(command: string, args: readonly string[]): string {
-    return execFileSync('ip', ['netns', 'exec', this.host, command, ...args], { encoding: 'utf8' });
+    return this.exec(this.host, command, args);
+  }
+
+  exec(namespace: string, command: string, args: readonly string[]): string {
+    const stdio: StdioOptions = ['ignore', 'pipe', 'pipe'];
+    return execFileSync('ip', ['netns', 'exec', namespace, command, ...args], { encoding: 'utf8', stdio });
   }
 
   async destroy(): Promise<void> {
@@ -158,7 +163,7 @@ export class TrafficAgent {
   }
 
   /** One attempt: `open` an answer came, `closed` actively refused, `silent` nothing came within `timeout` ms. */
-  async probe(protocol: 'tcp' | 'udp', address: string, port: number, timeout = 400): Promise<string> {
+  async probe(protocol: 'tcp' | 'udp', address: string, port: number, timeout = 300): Promise<string> {
     return this.ask(`probe ${protocol} ${address} ${port} ${timeout}`);
   }
 
@@ -187,7 +192,7 @@ const net = require('node:net'), dgram = require('node:dgram'), { execFile } = r
 const answer = (id, text) => process.stdout.write(id + ' ' + text + '\n');
 require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
   const [id, verb, ...args] = line.split(' ');
-  const run = { hello: () => answer(id, 'ok'), listen, probe, ping }[verb];
+  const run = { hello: () => answer(id, 'ok'), listen, probe, ping, stream }[verb];
   run(id, ...args);
 });
 process.stdin.on('end', () => process.exit());
@@ -199,13 +204,13 @@ function listen(id, protocol, port) {
     socket.bind(Number(port), () => type === 'udp6' && answer(id, 'ok'));
   }
 }
-function probe(id, protocol, address, port, timeout) {
+function probe(id, protocol, address, port, timeout, localAddress) {
   let done = false;
   const end = (text, close) => { if (!done) { done = true; clearTimeout(timer); close(); answer(id, text); } };
   let close = () => {};
   const timer = setTimeout(() => end('silent', () => close()), Number(timeout));
   if (protocol === 'tcp') {
-    const s = net.connect({ host: address, port: Number(port) });
+    const s = net.connect({ host: address, port: Number(port), localAddress });
     close = () => s.destroy();
     s.on('data', () => end('open', close)); s.on('error', (e) => end(e.code === 'ECONNREFUSED' ? 'closed' : 'silent', close));
   } else {
@@ -214,6 +219,17 @@ function probe(id, protocol, address, port, timeout) {
     s.on('error', () => end('closed', close)); s.on('message', () => end('open', close));
     s.connect(Number(port), address, (e) => e ? end('silent', close) : s.send('x'));
   }
+}
+// 100 datagrams a second to an echo service, count of them; answers how many did not come back.
+function stream(id, address, port, count) {
+  const s = dgram.createSocket('udp4');
+  let sent = 0, back = 0;
+  s.on('message', () => back++);
+  const timer = setInterval(() => {
+    if (sent < count) { sent++; s.send(String(sent), Number(port), address); return; }
+    if (++sent < Number(count) + 30 && back < count) return;
+    clearInterval(timer); s.close(); answer(id, 'lost ' + (count - back));
+  }, 10);
 }
 function ping(id, address) {
   execFile('busybox', ['ping', '-c', '1', '-W', '1', address], (error) => answer(id, error ? 'silent' : 'open'));

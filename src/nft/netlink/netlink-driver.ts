@@ -15,7 +15,7 @@ import * as sys from '#sys/constants.ts';
 import { SystemError } from '#sys/errors.ts';
 import { lastErrno, libc } from '#sys/ffi.ts';
 import { setIntOption } from '#sys/sockopt.ts';
-import type { CommitFailure, ListedSet, NftDriver, TableState } from '../driver.ts';
+import type { CommitFailure, ForeignChange, ListedSet, NftDriver, TableState } from '../driver.ts';
 import type { SetSpec } from '../objects.ts';
 import type { Transaction } from '../transaction.ts';
 import * as c from './constants.ts';
@@ -29,6 +29,7 @@ import {
   type MutableChain,
 } from './decode.ts';
 import { encodeTransaction } from './encode.ts';
+import { NftMonitor } from './monitor.ts';
 
 /** A batch is one datagram and has to fit the send buffer; memory is taken only while it is sent. */
 const SEND_BUFFER = 256 * 1024 * 1024;
@@ -43,20 +44,23 @@ export interface NetlinkNftOptions {
 
 export class NetlinkNftDriver implements NftDriver {
   readonly #connection: NetlinkConnection;
+  readonly #netns: string | number | undefined;
   readonly #buffer = new Uint8Array(RECEIVE_BUFFER);
+  readonly #monitors = new Set<NftMonitor>();
   #sequence = 1;
   /** Serialises: answers belong to one batch at a time. */
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(connection: NetlinkConnection) {
+  private constructor(connection: NetlinkConnection, netns: string | number | undefined) {
     this.#connection = connection;
+    this.#netns = netns;
   }
 
   /** Throws SystemError when the socket cannot be opened. */
   static open(options: NetlinkNftOptions = {}): NetlinkNftDriver {
     const connection = new NetlinkConnection({ family: nl.NETLINK_NETFILTER, netns: options.netns });
     setIntOption(connection.fd, sys.SOL_SOCKET, sys.SO_SNDBUFFORCE, SEND_BUFFER, 'SO_SNDBUFFORCE');
-    return new NetlinkNftDriver(connection);
+    return new NetlinkNftDriver(connection, options.netns);
   }
 
   async commit(transaction: Transaction): Promise<CommitFailure | null> {
@@ -79,7 +83,14 @@ export class NetlinkNftDriver implements NftDriver {
     return generation;
   }
 
+  watch(table: string, onChange: (change: ForeignChange) => void): { close(): void } {
+    const monitor = new NftMonitor({ netns: this.#netns, table, ownPort: this.#connection.port, onChange });
+    this.#monitors.add(monitor);
+    return monitor;
+  }
+
   close(): void {
+    for (const monitor of this.#monitors) monitor.close();
     this.#connection.close();
   }
 
