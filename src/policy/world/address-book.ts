@@ -40,6 +40,16 @@ export class AddressBook {
     else networks.set(key, new Set([set]));
   }
 
+  /** Every network set, once each. */
+  get sets(): ReadonlySet<Entity> {
+    const all = new Set<Entity>();
+    for (const byLength of Object.values(this.#sets)) {
+      for (const networks of byLength.values())
+        for (const sets of networks.values()) for (const set of sets) all.add(set);
+    }
+    return all;
+  }
+
   /** Everything must have been added before the first question. */
   ownersOf(address: IpAddress): AddressOwners {
     const key = address.toString();
