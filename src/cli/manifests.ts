@@ -1,9 +1,9 @@
 // What `-f` names: files, folders, standard input. In: paths. Out: the resources in them, parsed, warnings told.
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { extname, join } from 'node:path';
-import { BrindleError } from '#base/errors.ts';
+import { extname, join, resolve } from 'node:path';
+import { BrindleError, isBrindleError } from '#base/errors.ts';
 import { parseDocuments, type RawDocument, readDocuments, type SourcedResource } from '#model/manifest.ts';
-import { problemText } from '#model/problems.ts';
+import { type InvalidPart, InvalidResourceError, problemText } from '#model/problems.ts';
 import { resourceSubject, warningsOf } from '#model/registry.ts';
 import { styled } from './format/style.ts';
 
@@ -13,6 +13,10 @@ export interface ManifestOptions {
   readonly namespace?: string;
   /** Tell on standard error what is legal but has no effect. */
   readonly warn?: boolean;
+  /** Files that are left out where a folder is named. */
+  readonly except?: readonly string[];
+  /** Documents to leave out before they are parsed. */
+  readonly skip?: (document: RawDocument) => boolean;
 }
 
 const EXTENSIONS = ['.yaml', '.yml', '.json'];
@@ -24,13 +28,25 @@ const MAX_FILE = 64 * 1024 * 1024;
  */
 export function readManifests(paths: readonly string[], options: ManifestOptions = {}): SourcedResource[] {
   const documents: RawDocument[] = [];
+  const unreadable: InvalidPart[] = [];
+  const except = new Set((options.except ?? []).map((file) => resolve(file)));
   for (const path of paths) {
-    for (const file of filesOf(path, options.recursive ?? false))
-      documents.push(...readDocuments(readText(file), file === '-' ? 'standard input' : file));
+    for (const file of filesOf(path, options.recursive ?? false)) {
+      if (file !== path && except.has(resolve(file))) continue;
+      const name = file === '-' ? 'standard input' : file;
+      try {
+        documents.push(...readDocuments(readText(file), name));
+      } catch (error) {
+        // What does not parse is told together with what does not hold in the other files.
+        if (!isBrindleError(error, 'invalid-argument')) throw error;
+        unreadable.push({ subject: name, problems: [{ field: '', reason: error.message, remedy: error.remedy }] });
+      }
+    }
   }
+  const wanted = documents.filter((document) => !options.skip?.(document));
+  const out = parseAll(wanted, unreadable, options);
   if (documents.length === 0)
     throw new BrindleError('invalid-argument', `there are no resources in ${paths.join(', ')}`);
-  const out = parseDocuments(documents, options.namespace === undefined ? {} : { namespace: options.namespace });
   if (options.warn)
     for (const { resource, source } of out) {
       for (const warning of warningsOf(resource)) {
@@ -40,6 +56,21 @@ export function readManifests(paths: readonly string[], options: ManifestOptions
       }
     }
   return out;
+}
+
+function parseAll(
+  documents: readonly RawDocument[],
+  unreadable: readonly InvalidPart[],
+  { namespace }: ManifestOptions,
+): SourcedResource[] {
+  try {
+    const out = parseDocuments(documents, namespace === undefined ? {} : { namespace });
+    if (unreadable.length > 0) throw new InvalidResourceError(unreadable);
+    return out;
+  } catch (error) {
+    if (unreadable.length === 0 || !(error instanceof InvalidResourceError) || error.parts === unreadable) throw error;
+    throw new InvalidResourceError([...unreadable, ...error.parts]);
+  }
 }
 
 function filesOf(path: string, recursive: boolean): string[] {
