@@ -4,7 +4,7 @@
 // Traps: several processes open and create the file at the same moment, so creation itself is a transaction; a file of
 // another program must be refused before anything is written to it; SQLite's own busy wait blocks the thread, so it is
 // kept to a few milliseconds and the caller waits for the rest on the event loop.
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs';
+import { accessSync, chmodSync, closeSync, constants, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { BrindleError, isBrindleError } from '#base/errors.ts';
@@ -83,6 +83,12 @@ export function storeError(error: unknown, path: string): BrindleError {
         remedy: 'check the rights of the file and its folder, and that the file system is not mounted read-only',
         cause: error,
       });
+    case SQLITE.cantopen:
+      return new BrindleError('unavailable', `the store ${path} cannot be opened: ${whyNotWritable(path) ?? text}`, {
+        remedy:
+          'check the path, the rights of the file and its folder, and that the file system is not mounted read-only',
+        cause: error,
+      });
     case SQLITE.busy:
     case SQLITE.locked:
       return new BrindleError('unavailable', `the store ${path} is held by another process for too long`, {
@@ -102,6 +108,21 @@ export function storeError(error: unknown, path: string): BrindleError {
     default:
       return new BrindleError('unavailable', `the store ${path} fails: ${text}`, { cause: error });
   }
+}
+
+/** SQLite writes side files even to read, and does not say what keeps it from it. Null when nothing is found. */
+function whyNotWritable(path: string): string | null {
+  for (const place of [dirname(path), path]) {
+    try {
+      accessSync(place, constants.W_OK);
+      if (place === path && statSync(path).isDirectory()) return 'it is a folder';
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'EROFS') return 'the file system is read-only';
+      return code === 'EACCES' ? `no right to write ${place}` : `${place}: ${String(code)}`;
+    }
+  }
+  return null;
 }
 
 export function corrupt(path: string, why: string, cause?: unknown): BrindleError {

@@ -106,6 +106,16 @@ describe('embedded store', () => {
     assert.deepEqual(readFileSync(path), before);
   });
 
+  it('says what is wrong with its path', async () => {
+    const dir = folder();
+    await assert.rejects(EmbeddedStore.open({ path: dir }), { code: 'unavailable', message: /it is a folder/ });
+    writeFileSync(join(dir, 'file'), '');
+    await assert.rejects(EmbeddedStore.open({ path: join(dir, 'file', 'store.db') }), {
+      code: 'unavailable',
+      message: /ENOTDIR|EEXIST/,
+    });
+  });
+
   it('refuses the format of a newer version', async () => {
     const path = join(folder(), 'store.db');
     await (await EmbeddedStore.open({ path })).close();
