@@ -199,6 +199,12 @@ function createLayout(db: DatabaseSync, path: string): void {
   if (pragma(db, 'user_version') !== FORMAT_VERSION) throw corrupt(path, 'its layout could not be created');
 }
 
+/** Which file a path is, as text; null when there is none. */
+export function fileIdentity(path: string): string | null {
+  const facts = statSync(path, { throwIfNoEntry: false });
+  return facts ? `${facts.dev}:${facts.ino}` : null;
+}
+
 /** Ends a reading transaction. What goes wrong here (a damaged file) was reported by the reading itself. */
 export function endRead(db: DatabaseSync): void {
   try {

@@ -106,6 +106,18 @@ describe('embedded store', () => {
     assert.deepEqual(readFileSync(path), before);
   });
 
+  it('notices that its file was taken away', async () => {
+    const path = join(folder(), 'store.db');
+    const store = await EmbeddedStore.open({ path });
+    const ends: Error[] = [];
+    store.watch({ fromRevision: 0, onEvents: () => undefined, onEnd: (error) => ends.push(error) });
+    rmSync(path);
+    await until(() => ends.length === 1, 'the watch ends');
+    assert.match(ends[0]!.message, /was removed while it was in use/);
+    await assert.rejects(store.create(thing('a')), { code: 'unavailable', message: /was removed/ });
+    await store.close();
+  });
+
   it('says what is wrong with its path', async () => {
     const dir = folder();
     await assert.rejects(EmbeddedStore.open({ path: dir }), { code: 'unavailable', message: /it is a folder/ });

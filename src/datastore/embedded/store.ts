@@ -6,14 +6,16 @@
 // lists are read in slices from a connection of their own, whose transaction is the snapshot.
 import { randomUUID } from 'node:crypto';
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Clock, systemClock } from '#base/clock.ts';
 import { BrindleError } from '#base/errors.ts';
 import { keyOf, keyText, type Resource, type ResourceKey } from '#model/resource.ts';
 import type { DeleteOptions, ListOptions, ListResult, Revision, Store, Watch, WatchOptions } from '../store.ts';
-import { corrupt, endRead, isBusy, openDatabase, storeError } from './database.ts';
+import { corrupt, endRead, fileIdentity, openDatabase, storeError } from './database.ts';
 import { NotifyFile } from './notify.ts';
+import { patiently } from './patience.ts';
 import { type LogSource, LogWatch } from './watch.ts';
+import { SLICE, type Transaction, WriteQueue } from './write-queue.ts';
 
 export interface EmbeddedStoreOptions {
   readonly path: string;
@@ -26,27 +28,11 @@ export interface EmbeddedStoreOptions {
   readonly clock?: Clock;
 }
 
-/** How long one turn of the event loop may go to the store, in ms. */
-const SLICE = 4;
-/** How long a lock of another process is waited for, in ms. */
-const LOCK_PATIENCE = 10_000;
-const MAX_RETRY_DELAY = 20;
 const COMPACT_EVERY = 2000;
+const LOOK_EVERY = 1000;
 const COMPACT_CHUNK = 2000;
 /** As etcd's default request limit, so that what fits here fits there. */
 const MAX_BODY = 1_500_000;
-
-interface Write {
-  readonly run: (transaction: Transaction) => unknown;
-  readonly resolve: (value: never) => void;
-  readonly reject: (error: Error) => void;
-  readonly since: number;
-}
-
-interface Transaction {
-  revision: Revision;
-  readonly at: number;
-}
 
 interface Row {
   readonly revision: number;
@@ -61,13 +47,15 @@ export class EmbeddedStore implements Store {
   readonly #notify: NotifyFile;
   readonly #watches = new Set<LogWatch>();
   readonly #source: LogSource;
+  readonly #queue: WriteQueue;
   #reader: DatabaseSync | null = null;
   /** Lists wait for each other: one reading connection, one snapshot at a time. */
   #lists: Promise<unknown> = Promise.resolve();
-  #queue: Write[] = [];
-  #flushing = false;
   #writesSinceCompaction = 0;
   #closed = false;
+  readonly #identity: string | null;
+  #lookedAt = performance.now();
+  #lostError: BrindleError | null = null;
 
   /** Opens or creates the store. Errors: `corrupt`, `unavailable`, `permission`, `unsupported`, `invalid-argument` (another program's file). */
   static async open(options: EmbeddedStoreOptions): Promise<EmbeddedStore> {
@@ -84,8 +72,10 @@ export class EmbeddedStore implements Store {
     this.path = options.path;
     this.#options = { keepEntries: 20_000, keepAge: 300_000, maxEntries: 200_000, clock: systemClock, ...options };
     this.#db = db;
+    this.#identity = fileIdentity(options.path);
     this.#statements = prepare(db);
     this.#notify = new NotifyFile(options.path);
+    this.#queue = new WriteQueue(db, options.path, this.#options.clock, (changes) => this.#committed(changes));
     this.#source = { db, path: this.path, parse: (body) => this.#parse(body) };
   }
 
@@ -208,7 +198,7 @@ export class EmbeddedStore implements Store {
 
   async close(): Promise<void> {
     if (this.#closed) return;
-    await this.#drain();
+    await this.#queue.drain();
     this.#closed = true;
     for (const watch of this.#watches) watch.stop();
     this.#notify.close();
@@ -217,9 +207,26 @@ export class EmbeddedStore implements Store {
     this.#db.close();
   }
 
-  /** What was asked for before `close` is still written. */
-  async #drain(): Promise<void> {
-    while (this.#flushing) await nextTurn();
+  /**
+   * The file that is open may have been removed or replaced: writing on would go to nowhere without a word. Looked at
+   * once a second at most.
+   */
+  #lost(): BrindleError | null {
+    const now = performance.now();
+    if (now - this.#lookedAt < LOOK_EVERY) return this.#lostError;
+    this.#lookedAt = now;
+    const there = fileIdentity(this.path);
+    if (there === this.#identity) this.#lostError = null;
+    else {
+      this.#lostError = new BrindleError(
+        'unavailable',
+        `the store ${this.path} was ${there === null ? 'removed' : 'replaced'} while it was in use`,
+        {
+          remedy: 'put the file back, or start this process again',
+        },
+      );
+    }
+    return this.#lostError;
   }
 
   #closeReader(): void {
@@ -228,7 +235,8 @@ export class EmbeddedStore implements Store {
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw new BrindleError('unavailable', `the store ${this.path} is closed`);
+    const lost = this.#closed ? new BrindleError('unavailable', `the store ${this.path} is closed`) : this.#lost();
+    if (lost) throw lost;
   }
 
   #parse(body: string): Resource {
@@ -275,85 +283,27 @@ export class EmbeddedStore implements Store {
     return this.#parse(body);
   }
 
-  /**
-   * Queues a change; several are committed together. `run` throws a BrindleError before it changes anything, or not at all.
-   */
-  #write<T>(run: (transaction: Transaction) => T): Promise<T> {
-    if (this.#closed) return Promise.reject(new BrindleError('unavailable', `the store ${this.path} is closed`));
-    return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ run, resolve, reject, since: performance.now() });
-      if (this.#flushing) return;
-      this.#flushing = true;
-      void this.#flush();
-    });
+  async #write<T>(run: (transaction: Transaction) => T): Promise<T> {
+    this.#checkOpen();
+    return this.#queue.run(run);
   }
 
-  async #flush(): Promise<void> {
-    let attempt = 0;
-    // Lets everything that is asked for in this turn go into one commit.
-    await nextTurn();
-    while (this.#queue.length > 0) {
-      try {
-        this.#db.exec('BEGIN IMMEDIATE');
-        attempt = 0;
-      } catch (error) {
-        const oldest = this.#queue[0]!;
-        if (!isBusy(error) || performance.now() - oldest.since > LOCK_PATIENCE) {
-          for (const write of this.#queue.splice(0)) write.reject(storeError(error, this.path));
-        } else await sleep(retryDelay(attempt++));
-        continue;
-      }
-      this.#commit();
-      if (this.#queue.length > 0) await nextTurn();
-    }
-    this.#flushing = false;
-  }
-
-  /** Runs what is queued for at most a slice, inside the open transaction, and ends it. */
-  #commit(): void {
-    const batch: { write: Write; value?: unknown; error?: Error }[] = [];
-    let changed = 0;
-    try {
-      const state = this.#statements.state.get() as { revision: number };
-      const transaction: Transaction = { revision: state.revision, at: this.#options.clock.wall() };
-      const sliceEnd = performance.now() + SLICE;
-      do {
-        const write = this.#queue.shift()!;
-        const entry: (typeof batch)[number] = { write };
-        batch.push(entry);
-        try {
-          entry.value = write.run(transaction);
-        } catch (error) {
-          if (!(error instanceof BrindleError)) throw error;
-          entry.error = error;
-        }
-      } while (this.#queue.length > 0 && performance.now() < sliceEnd);
-      changed = transaction.revision - state.revision;
-      if (changed > 0) this.#statements.setRevision.run(transaction.revision);
-      this.#db.exec('COMMIT');
-    } catch (error) {
-      if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
-      for (const { write } of batch) write.reject(storeError(error, this.path));
-      return;
-    }
-    if (changed > 0) {
-      this.#notify.touch();
-      setImmediate(() => this.#wake());
-    }
-    for (const { write, value, error } of batch) {
-      if (error) write.reject(error);
-      else write.resolve(value as never);
-    }
-    this.#writesSinceCompaction += changed;
-    if (this.#writesSinceCompaction >= COMPACT_EVERY) {
-      this.#writesSinceCompaction = 0;
-      // Housekeeping: should it fail, the next writes report the same trouble to somebody who asked.
-      this.#compactByPolicy().catch(() => undefined);
-    }
+  #committed(changes: number): void {
+    this.#notify.touch();
+    setImmediate(() => this.#wake());
+    this.#writesSinceCompaction += changes;
+    if (this.#writesSinceCompaction < COMPACT_EVERY) return;
+    this.#writesSinceCompaction = 0;
+    // Housekeeping: should it fail, the next writes report the same trouble to somebody who asked.
+    this.#compactByPolicy().catch(() => undefined);
   }
 
   #wake(): void {
-    for (const watch of this.#watches) watch.wake();
+    const lost = this.#closed ? null : this.#lost();
+    for (const watch of this.#watches) {
+      if (lost) watch.end(lost);
+      else watch.wake();
+    }
   }
 
   /** Keeps the last `keepEntries` and what is younger than `keepAge`, but never more than `maxEntries`. */
@@ -395,22 +345,4 @@ function prepare(
 /** RFC 3339 in UTC, whole seconds, as Kubernetes writes it. */
 function timestamp(wall: number): string {
   return `${new Date(wall).toISOString().slice(0, 19)}Z`;
-}
-
-/** Random, growing to MAX_RETRY_DELAY: many processes that want the lock must not come back all at once. */
-function retryDelay(attempt: number): number {
-  return 1 + Math.random() * Math.min(MAX_RETRY_DELAY, 2 * (attempt + 1));
-}
-
-/** Runs something that may find the file locked, trying again on the event loop. */
-async function patiently<T>(path: string, run: () => T): Promise<T> {
-  const since = performance.now();
-  for (let attempt = 0; ; attempt++) {
-    try {
-      return run();
-    } catch (error) {
-      if (!isBusy(error) || performance.now() - since > LOCK_PATIENCE) throw storeError(error, path);
-      await sleep(retryDelay(attempt));
-    }
-  }
 }

@@ -71,7 +71,7 @@ export class LogWatch implements Watch {
         setTimeout(() => this.wake(), RETRY_DELAY);
         return;
       }
-      this.#end(storeError(error, this.#source.path));
+      this.end(storeError(error, this.#source.path));
       return;
     }
     if (behind) this.wake();
@@ -103,7 +103,9 @@ export class LogWatch implements Watch {
     }
   }
 
-  #end(error: Error): void {
+  /** Ends the watch by itself. */
+  end(error: Error): void {
+    if (this.#stopped) return;
     this.stop();
     this.#options.onEnd(error);
   }
