@@ -69,6 +69,8 @@ export interface NetlinkApi {
   getLink(link: LinkReference): Link | null;
   listAddresses(filter?: { readonly family?: Family; readonly ifindex?: number }): InterfaceAddress[];
   listRoutes(filter?: RouteFilter): Route[];
+  /** As `listRoutes`, a slice a turn of the event loop: for the tables of a whole internet. */
+  listRoutesAsync(filter?: RouteFilter): Promise<Route[]>;
   listRules(family: Family): Rule[];
   listNeighbours(filter?: {
     readonly family?: Family;

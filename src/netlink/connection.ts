@@ -27,6 +27,8 @@ const MAX_SEND_OCTETS = 96 * 1024;
 const MAX_SEND_MESSAGES = 1024;
 const RECEIVE_QUEUE = 2 * 1024 * 1024;
 const DUMP_ATTEMPTS = 8;
+/** About 2 ms of work for routes. */
+const DATAGRAMS_A_TURN = 8;
 /** The kernel answers within microseconds, unless it waits for a lock (deleting interfaces can hold it for long). */
 const ANSWER_TIMEOUT_MS = 10_000;
 
@@ -57,7 +59,7 @@ export class NetlinkConnection {
   constructor(options: ConnectionOptions = {}) {
     const open = () => openSocket(options.family ?? c.NETLINK_ROUTE);
     this.fd = options.netns === undefined ? open() : withNetns(options.netns, open);
-    this.port = portOf(this.fd);
+    this.port = bindNetlink(this.fd);
   }
 
   close(): void {
@@ -110,14 +112,57 @@ export class NetlinkConnection {
     this.#refuseWhileBusy();
     for (let attempt = 1; ; attempt++) {
       if (this.#dumpOnce(request, operation, onMessage)) return;
-      if (attempt === DUMP_ATTEMPTS) {
-        throw new BrindleError('unavailable', `cannot ${operation}: the kernel's table changes faster than it is read`);
-      }
+      if (attempt === DUMP_ATTEMPTS) throw tooFast(operation);
       onRestart();
     }
   }
 
+  /**
+   * As `dump`, reading a few datagrams a turn of the event loop. For tables of any size; the connection takes no other
+   * calls meanwhile.
+   */
+  dumpAsync(
+    request: MessageBuilder,
+    operation: string,
+    onMessage: (message: NetlinkMessage) => void,
+    onRestart: () => void,
+  ): Promise<void> {
+    this.#refuseWhileBusy();
+    const run = async (): Promise<void> => {
+      for (let attempt = 1; attempt <= DUMP_ATTEMPTS; attempt++) {
+        const steps = this.#dumpSteps(request, operation, onMessage);
+        let step = steps.next();
+        for (let n = 1; !step.done; n++) {
+          if (n % DATAGRAMS_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+          step = steps.next();
+        }
+        if (step.value) return;
+        onRestart();
+      }
+      throw tooFast(operation);
+    };
+    const result = run();
+    const done = (): void => {
+      this.#asyncTail = null;
+    };
+    this.#asyncTail = result.then(done, done);
+    return result;
+  }
+
   #dumpOnce(request: MessageBuilder, operation: string, onMessage: (message: NetlinkMessage) => void): boolean {
+    const steps = this.#dumpSteps(request, operation, onMessage);
+    for (;;) {
+      const step = steps.next();
+      if (step.done) return step.value;
+    }
+  }
+
+  /** Reads one datagram a step. Returns whether the picture is consistent. */
+  *#dumpSteps(
+    request: MessageBuilder,
+    operation: string,
+    onMessage: (message: NetlinkMessage) => void,
+  ): Generator<void, boolean> {
     const sequence = this.#nextSequence(1);
     request.stamp(0, sequence, c.NLM_F_REQUEST | c.NLM_F_DUMP);
     this.#send(request.bytes());
@@ -139,6 +184,7 @@ export class NetlinkConnection {
           failure = error; // read on: a dump left half-way would block the next one
         }
       }
+      yield;
     }
   }
 
@@ -219,6 +265,10 @@ export class NetlinkConnection {
   }
 }
 
+function tooFast(operation: string): BrindleError {
+  return new BrindleError('unavailable', `cannot ${operation}: the kernel's table changes faster than it is read`);
+}
+
 function openSocket(family: number): number {
   const fd = check('open netlink socket', libc().socket(sys.AF_NETLINK, sys.SOCK_RAW | sys.SOCK_CLOEXEC, family));
   try {
@@ -239,7 +289,7 @@ function openSocket(family: number): number {
 }
 
 /** Binds the socket to a port number of the kernel's choice, and returns it. */
-function portOf(fd: number): number {
+export function bindNetlink(fd: number): number {
   const sockaddr = new Uint8Array(12);
   new DataView(sockaddr.buffer).setUint16(0, sys.AF_NETLINK, true);
   check('bind netlink socket', libc().bind(fd, sockaddr, sockaddr.length));

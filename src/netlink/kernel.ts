@@ -103,6 +103,28 @@ export class KernelNetlink implements NetlinkApi {
     });
   }
 
+  async listRoutesAsync(filter: RouteFilter = {}): Promise<Route[]> {
+    const found: Route[] = [];
+    for (const family of filter.family === undefined ? ([4, 6] as const) : [filter.family]) {
+      const start = found.length;
+      const out = new MessageBuilder();
+      encodeRouteDump(out, family, filter);
+      const onMessage = (message: NetlinkMessage): void => {
+        const route = decodeRoute(message);
+        if (route) found.push(route);
+      };
+      const connection = new NetlinkConnection({ netns: this.#netns });
+      try {
+        await connection.dumpAsync(out, 'list routes', onMessage, () => found.splice(start));
+      } catch (error) {
+        if (!isKernelError(error, 'ENOENT', 'ENODEV')) throw error;
+      } finally {
+        connection.close();
+      }
+    }
+    return found;
+  }
+
   listRules(family: Family): Rule[] {
     return this.#dump('list rules', (out) => encodeRuleDump(out, family), decodeRule);
   }

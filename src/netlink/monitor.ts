@@ -8,6 +8,7 @@ import { withNetns } from '#sys/netns.ts';
 import { type PollHandle, pollReadable } from '#sys/poll.ts';
 import { setIntOption } from '#sys/sockopt.ts';
 import type { KernelEvent, SubscribeOptions, Topic } from './api.ts';
+import { bindNetlink } from './connection.ts';
 import * as c from './constants.ts';
 import { decodeAddress } from './route/address.ts';
 import { decodeLink } from './route/link.ts';
@@ -123,6 +124,8 @@ function openMonitor(topics: readonly Topic[]): number {
   const fd = check('open netlink socket', libc().socket(sys.AF_NETLINK, type, c.NETLINK_ROUTE));
   try {
     setIntOption(fd, sys.SOL_SOCKET, sys.SO_RCVBUFFORCE, RECEIVE_QUEUE, 'SO_RCVBUFFORCE');
+    // Unbound it would have port number 0, as the kernel has, and nobody hears their own notifications.
+    bindNetlink(fd);
     for (const group of topics.flatMap((topic) => GROUPS[topic])) {
       setIntOption(fd, c.SOL_NETLINK, c.NETLINK_ADD_MEMBERSHIP, group, 'NETLINK_ADD_MEMBERSHIP');
     }
