@@ -29,9 +29,11 @@ export class FamilyRib {
   readonly local = new Family();
   /** Prefixes with a usable best path. */
   routes = 0;
-  /** Called when a prefix gets its first or loses its last usable path, with `routes` already counted. */
-  onPresence: ((prefix: number, present: boolean) => void) | null = null;
+  /** Called after the best path of a prefix changed, or its attributes. */
+  onBest: ((prefix: number) => void) | null = null;
   readonly scratch = new NlriColumns(1024);
+  /** For single prefixes, so that `scratch` can be in use meanwhile. */
+  readonly single = new NlriColumns(1);
   readonly #attributes: AttributeTable;
   readonly #peers: PeerTable;
   readonly #reclaim = new RowQueue();
@@ -117,7 +119,7 @@ export class FamilyRib {
     const first = this.prefixes.best[prefix] === 0;
     const best = this.decision.added(prefix, row);
     this.#mark(prefix, best);
-    if (first && best) this.#presence(prefix, true);
+    if (first && best) this.#presence(true);
   }
 
   /** A peer withdraws a path. False when it had none. */
@@ -144,7 +146,7 @@ export class FamilyRib {
       const had = this.prefixes.best[prefix] !== 0;
       const best = this.decision.removed(prefix, path, usable);
       this.#mark(prefix, best);
-      if (had && this.prefixes.best[prefix] === 0) this.#presence(prefix, false);
+      if (had && this.prefixes.best[prefix] === 0) this.#presence(false);
       this.#attributes.release(paths.attributes[path]!);
     }
     this.#attributes.release(paths.received[path]!);
@@ -167,7 +169,7 @@ export class FamilyRib {
     const moved = this.decision.decide(prefix);
     this.#mark(prefix, moved);
     const has = this.prefixes.best[prefix] !== 0;
-    if (had !== has) this.#presence(prefix, has);
+    if (had !== has) this.#presence(has);
   }
 
   /** The route of a prefix is to be exported again though its paths are as before. */
@@ -297,7 +299,7 @@ export class FamilyRib {
     const moved = this.decision.decide(prefix);
     const after = this.prefixes.best[prefix]!;
     this.#mark(prefix, moved || after === path);
-    if ((before === 0) !== (after === 0)) this.#presence(prefix, after !== 0);
+    if ((before === 0) !== (after === 0)) this.#presence(after !== 0);
   }
 
   #mark(prefix: number, best: boolean): void {
@@ -307,11 +309,11 @@ export class FamilyRib {
       if (best || group.addPath) group.queue.push(prefix);
     }
     this.routeQueue?.push(prefix);
+    if (best && this.onBest !== null) this.onBest(prefix);
   }
 
-  #presence(prefix: number, present: boolean): void {
+  #presence(present: boolean): void {
     this.routes += present ? 1 : -1;
-    this.onPresence?.(prefix, present);
   }
 
   #unlinkFromPeer(path: number, peerFamily: PeerFamily): void {
@@ -340,7 +342,7 @@ export class FamilyRib {
   /** Row of a prefix; NO_PREFIX when it is not in the table. */
   lookup(prefix: Parameters<PrefixTable['findPrefix']>[0]): number {
     return prefix.family === (this.family === 'ipv4' ? 4 : 6)
-      ? this.prefixes.findPrefix(prefix, this.scratch)
+      ? this.prefixes.findPrefix(prefix, this.single)
       : NO_PREFIX;
   }
 }

@@ -157,8 +157,10 @@ export const PREFIX_LIVE = 1;
 export const PREFIX_RECLAIM = 2;
 /** Covered by an aggregate that hides its more specific routes. */
 export const PREFIX_SUPPRESSED = 4;
-/** Counted as a contributor of an aggregate. */
-export const PREFIX_CONTRIBUTES = 8;
+/** Has a best path, as counted for aggregates. */
+export const PREFIX_PRESENT = 8;
+/** Its best path is our own and no aggregate, as counted for aggregates. */
+export const PREFIX_LOCAL = 16;
 
 export class Ipv4PrefixTable extends PrefixTable {
   override readonly family = 'ipv4';

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
+import { compileFilters } from '#bgp/filter/compile.ts';
 import { acceptAll, rejectAll } from '#bgp/filter/policy.ts';
 import { makeAttributes } from '#bgp/wire/attributes.ts';
+import { STEP_TEXT } from './decision.ts';
 import { announcement, drain, receiveText, TestPeer, testRib, withdrawal } from './testing.ts';
 
 test('a route goes from one external peer to another, with AS and next hop of ours, and not back', () => {
@@ -147,4 +149,116 @@ test('routes over a next hop that cannot be reached are not used', () => {
   rib.setNextHop(hop?.id ?? 0, false, 0);
   drain(rib, [a, b]);
   assert.deepEqual(receiveText(b), []);
+});
+
+test('an aggregate is there while a route contributes, and may hide what contributes', () => {
+  const rib = testRib();
+  const a = new TestPeer(rib, { asn: 65001, address: '10.0.0.1' });
+  const b = new TestPeer(rib, { asn: 65002, address: '10.0.0.2' });
+  a.up();
+  b.up();
+  const prefixes = (peer: TestPeer): string[] => [...peer.table.keys()].sort();
+  rib.setAggregates([{ prefix: Prefix.parse('10.9.0.0/16'), suppress: true }]);
+  a.send(announcement({ asPath: [65001], nextHop: '10.0.0.1' }, ['10.9.7.0/24']));
+  drain(rib, [a, b]);
+  assert.deepEqual(prefixes(b), ['10.9.7.0/24']); // a learned route does not contribute
+  rib.originate(Prefix.parse('10.9.1.0/26'), makeAttributes({}));
+  rib.originate(Prefix.parse('10.9.1.64/26'), makeAttributes({}));
+  drain(rib, [a, b]);
+  assert.deepEqual(prefixes(b), ['10.9.0.0/16', '10.9.7.0/24']);
+  assert.equal(b.table.get('10.9.0.0/16')?.aggregator?.asn, 65000);
+  assert.deepEqual(
+    rib.aggregates('ipv4').map((x) => x.contributors),
+    [2],
+  );
+  rib.withdrawLocal(Prefix.parse('10.9.1.0/26'));
+  drain(rib, [a, b]);
+  assert.deepEqual(prefixes(b), ['10.9.0.0/16', '10.9.7.0/24']);
+  rib.withdrawLocal(Prefix.parse('10.9.1.64/26'));
+  drain(rib, [a, b]);
+  assert.deepEqual(prefixes(b), ['10.9.7.0/24']);
+  rib.setAggregates([{ prefix: Prefix.parse('10.0.0.0/8'), contributors: 'any' }]);
+  drain(rib, [a, b]);
+  assert.deepEqual(prefixes(b), ['10.0.0.0/8', '10.9.7.0/24']);
+  rib.setAggregates([]);
+  drain(rib, [a, b]);
+  assert.deepEqual(prefixes(b), ['10.9.7.0/24']);
+});
+
+test('long-lived stale routes are least preferred and go only to peers that understand', () => {
+  const rib = testRib();
+  const a = new TestPeer(rib, { asn: 65001, address: '10.0.0.1' });
+  const b = new TestPeer(rib, { asn: 65002, address: '10.0.0.2' });
+  const c = new TestPeer(rib, { asn: 65003, address: '10.0.0.3' });
+  const d = new TestPeer(rib, { asn: 65004, address: '10.0.0.4', longLivedStale: true });
+  for (const p of [a, b, c, d]) p.up();
+  a.send(announcement({ asPath: [65001], nextHop: '10.0.0.1' }, ['10.1.0.0/16', '10.2.0.0/16']));
+  a.send(announcement({ asPath: [65001], nextHop: '10.0.0.1', more: { communities: [0xffff0007] } }, ['10.3.0.0/16']));
+  b.send(announcement({ asPath: [65002, 1, 1, 1], nextHop: '10.0.0.2' }, ['10.1.0.0/16']));
+  drain(rib, [a, b, c, d]);
+  assert.equal(c.table.size, 3);
+  a.down('retain');
+  drain(rib, [b, c, d]);
+  assert.equal(c.table.size, 3);
+  rib.ageStale(a.peer, 'ipv4');
+  drain(rib, [b, c, d]);
+  assert.deepEqual(receiveText(c), ['10.1.0.0/16 as 65000 65002 1 1 1 nh 10.0.0.254']);
+  assert.deepEqual([...d.table.keys()].sort(), ['10.1.0.0/16', '10.2.0.0/16']);
+  assert.deepEqual(d.table.get('10.2.0.0/16')?.communities, [0xffff0006]);
+  const row = rib.families.ipv4.lookup(Prefix.parse('10.1.0.0/16'));
+  assert.equal(STEP_TEXT[rib.families.ipv4.prefixes.step[row] ?? 0], 'Path Staleness');
+  a.up();
+  a.send(announcement({ asPath: [65001], nextHop: '10.0.0.1' }, ['10.1.0.0/16']));
+  rib.sweepStale(a.peer, 'ipv4');
+  drain(rib, [a, b, c, d]);
+  assert.deepEqual(receiveText(c), ['10.1.0.0/16 as 65000 65001 nh 10.0.0.254']);
+});
+
+test('a change of import policy re-imports the one peer and keeps what it sent', () => {
+  const rib = testRib();
+  const a = new TestPeer(rib, { asn: 65001, address: '10.0.0.1' });
+  const b = new TestPeer(rib, { asn: 65002, address: '10.0.0.2' });
+  a.up();
+  b.up();
+  a.send(announcement({ asPath: [65001], nextHop: '10.0.0.1' }, ['10.1.0.0/16', '10.2.0.0/16']));
+  const rules = [{ action: 'Reject' as const, cidr: '10.1.0.0/16', matchOperator: 'In' as const }];
+  const change = [{ action: 'Accept' as const, operations: [{ addCommunity: { value: '1:2' } }] }];
+  const policy = compileFilters([{ name: 'f', spec: { importV4: [...rules, ...change] } }], 'import', acceptAll);
+  rib.configurePeer(a.peer, { ...a.peer.config, importPolicy: policy });
+  drain(rib, [a, b]);
+  assert.deepEqual([...b.table.keys()], ['10.2.0.0/16']);
+  assert.deepEqual(b.table.get('10.2.0.0/16')?.communities, [65538]);
+  assert.equal(a.peer.families.ipv4.received, 2);
+  assert.equal(a.peer.families.ipv4.accepted, 1);
+  rib.configurePeer(a.peer, { ...a.peer.config, importPolicy: acceptAll });
+  drain(rib, [a, b]);
+  assert.deepEqual([...b.table.keys()].sort(), ['10.1.0.0/16', '10.2.0.0/16']);
+  assert.deepEqual(b.table.get('10.2.0.0/16')?.communities, []);
+});
+
+test('paths equal up to the IGP metric share the load', () => {
+  const rib = testRib({ maxPaths: 2 });
+  const peers = [1, 2, 3].map((n) => new TestPeer(rib, { asn: 65001, address: `10.0.0.${n}` }));
+  for (const p of peers) p.up();
+  for (const [i, p] of peers.entries()) {
+    p.send(announcement({ asPath: [65001, 9], nextHop: `10.0.0.${i + 1}` }, ['10.1.0.0/16']));
+  }
+  drain(rib, peers);
+  const family = rib.families.ipv4;
+  const row = family.lookup(Prefix.parse('10.1.0.0/16'));
+  const hops = (): string[] => {
+    const out: number[] = [];
+    family.decision.multipath(row, out);
+    return out.map((p) => String(rib.attributes.decoded(family.paths.attributes[p] ?? 0).nextHop));
+  };
+  assert.deepEqual(hops(), ['10.0.0.1', '10.0.0.2']);
+  peers[0]?.send(withdrawal(['10.1.0.0/16']));
+  assert.deepEqual(hops(), ['10.0.0.2', '10.0.0.3']);
+  const other = new TestPeer(rib, { asn: 65002, address: '10.0.0.4' });
+  other.up();
+  other.send(announcement({ asPath: [65002, 9], nextHop: '10.0.0.4' }, ['10.1.0.0/16']));
+  rib.configure({ maxPaths: 4 });
+  assert.equal(hops().length, 2);
+  rib.configure({ maxPaths: 4, multipathRelax: true });
+  assert.equal(hops().length, 3);
 });

@@ -18,6 +18,7 @@ import {
   type WireError,
 } from '#bgp/wire/types.ts';
 import { attributeKey, NLRI_ERROR_SUBCODE, type OctetRange, splitUpdate, UpdateView } from '#bgp/wire/update.ts';
+import { type AggregateConfig, AGGREGATE_SOURCE, Aggregates } from './aggregates.ts';
 import { AttributeTable, contextOf, FLAG_NO_LLGR, type Identity } from './attribute-table.ts';
 import { RowQueue } from './columns.ts';
 import type { DecisionOptions } from './decision.ts';
@@ -67,6 +68,7 @@ export class Rib {
   readonly attributes: AttributeTable;
   readonly peers = new PeerTable();
   readonly families: Readonly<Record<AddressFamily, FamilyRib>>;
+  readonly #aggregates: Readonly<Record<AddressFamily, Aggregates>>;
   readonly #importers: Readonly<Record<AddressFamily, Importer>>;
   readonly #jobs = new JobQueue();
   readonly #now: () => number;
@@ -88,6 +90,13 @@ export class Rib {
       ipv4: new FamilyRib('ipv4', this.attributes, this.peers),
       ipv6: new FamilyRib('ipv6', this.attributes, this.peers),
     };
+    const aggregates = (family: AddressFamily): Aggregates =>
+      new Aggregates(
+        this.families[family],
+        (prefix, attributes) => this.originate(prefix, attributes, AGGREGATE_SOURCE),
+        (prefix) => this.withdrawLocal(prefix, AGGREGATE_SOURCE),
+      );
+    this.#aggregates = { ipv4: aggregates('ipv4'), ipv6: aggregates('ipv6') };
     this.#importers = {
       ipv4: new Importer('ipv4', this.families.ipv4.prefixes, this.attributes),
       ipv6: new Importer('ipv6', this.families.ipv6.prefixes, this.attributes),
@@ -174,7 +183,7 @@ export class Rib {
     peer.config = config;
     this.peers.weight[peer.id] = config.weight ?? 0;
     const importChanged =
-      before.importPolicy !== config.importPolicy ||
+      before.importPolicy.id !== config.importPolicy.id ||
       before.allowOwnAs !== config.allowOwnAs ||
       before.enforceFirstAs !== config.enforceFirstAs ||
       before.honourGracefulShutdown !== config.honourGracefulShutdown;
@@ -371,7 +380,7 @@ export class Rib {
     const family = prefix.family === 4 ? 'ipv4' : 'ipv6';
     const rib = this.families[family];
     const id = this.attributes.intern(attributes, family);
-    const row = rib.prefixes.insertPrefix(prefix, rib.scratch);
+    const row = rib.prefixes.insertPrefix(prefix, rib.single);
     rib.announce(LOCAL_PEER, rib.local, row, source, id, id, REJECT_NONE, this.#seconds());
   }
 
@@ -380,6 +389,28 @@ export class Rib {
     const rib = this.families[prefix.family === 4 ? 'ipv4' : 'ipv6'];
     const row = rib.lookup(prefix);
     return row !== NO_PREFIX && rib.withdraw(LOCAL_PEER, rib.local, row, source);
+  }
+
+  /** The whole set of aggregates. A change counts the contributors of all anew, at once. */
+  setAggregates(aggregates: readonly AggregateConfig[]): void {
+    const { localAs, routerId } = this.#identity;
+    for (const family of ADDRESS_FAMILIES) {
+      const own = aggregates.filter((a) => a.prefix.family === (family === 'ipv4' ? 4 : 6));
+      this.#aggregates[family].set(own, { asn: localAs, address: routerId });
+    }
+  }
+
+  /** Configured aggregates with the number of routes that contribute; above 0 the aggregate exists. */
+  aggregates(family: AddressFamily): { prefix: Prefix; contributors: number }[] {
+    return this.#aggregates[family].list();
+  }
+
+  /** The path has not been heard since the session was lost, or since the refresh began. */
+  isStale(family: AddressFamily, path: number): boolean {
+    const rib = this.families[family];
+    const peer = rib.paths.peer[path]!;
+    if (peer === LOCAL_PEER) return false;
+    return rib.paths.epoch[path] !== (rib.peerFamily(peer).epoch & 255);
   }
 
   // --- next hops ----------------------------------------------------------------------------------------------------
