@@ -76,13 +76,14 @@ export class CalcGraph {
 
   /** A resource has come to be or has changed. Kinds that the calculation does not know are ignored. */
   update(resource: Resource): void {
-    const key = keyText(keyOf(resource));
-    this.#problems.delete(key);
+    const key = keyOf(resource);
+    const text = keyText(key);
+    this.#problems.delete(text);
     try {
-      this.#update(resource, key);
+      this.#update(resource, key.kind, text);
     } catch (error) {
       // Stored by an older version, perhaps. It must not stop the others; what it selected it still selects, closed.
-      this.#problems.set(key, { key, error: errorText(error) });
+      this.#problems.set(text, { key: text, error: errorText(error) });
     }
   }
 
@@ -187,8 +188,8 @@ export class CalcGraph {
     return updates;
   }
 
-  #update(resource: Resource, key: string): void {
-    switch (resource.kind) {
+  #update(resource: Resource, kind: string, key: string): void {
+    switch (kind) {
       case 'NetworkPolicy':
       case 'GlobalNetworkPolicy':
         this.#policies.setPolicy(policyView(resource));
