@@ -36,11 +36,10 @@ export class Pipeline {
     this.#options = options;
   }
 
-  /** The whole state of the store, at the start and whenever the watch had to begin anew. */
-  snapshot(resources: readonly Resource[], gone: readonly ResourceKey[]): Promise<void> {
+  /** The whole state of the store, once; from then on the kernel may be swept. */
+  snapshot(resources: readonly Resource[]): Promise<void> {
     const { calc, endpoints } = this.#options;
     const listed = new Set<string>();
-    for (const key of gone) this.#remove(key);
     for (const resource of resources) {
       if (endpoints.owns(resource)) listed.add(keyText(keyOf(resource)));
       this.#put(resource);
