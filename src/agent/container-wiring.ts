@@ -1,0 +1,80 @@
+// The CNI verbs' view of container interfaces, over the dataplane's wiring.
+// In: requests of the verbs. Out: calls of EndpointWiring, in the terms of the verbs.
+import type { WireRequest, Wired, Wiring } from '#cni/dependencies.ts';
+import type { EndpointWiring } from '#dataplane/endpoint-wiring.ts';
+import type { KernelAccess } from '#dataplane/kernel-access.ts';
+import { GATEWAY_V4, HOST_LINK_LOCAL } from '#dataplane/ownership.ts';
+import type { Attachment } from '#model/attachment.ts';
+import { IpAddress } from '#net/address.ts';
+
+const ETHERNET_MTU = 1500;
+
+export class ContainerWiring implements Wiring {
+  readonly #wiring: EndpointWiring;
+  readonly #kernel: KernelAccess;
+  #mtu: number | null = null;
+
+  constructor(wiring: EndpointWiring, kernel: KernelAccess) {
+    this.#wiring = wiring;
+    this.#kernel = kernel;
+  }
+
+  wire(request: WireRequest): Promise<Wired> {
+    try {
+      const mtu = request.mtu ?? this.#fabricMtu();
+      const { hostMac, containerMac } = this.#wiring.wire({
+        netnsPath: request.netns,
+        containerInterface: request.ifname,
+        hostInterface: request.hostInterface,
+        addresses: request.addresses,
+        mtu,
+        containerMac: request.mac,
+      });
+      return Promise.resolve({ hostMac, mac: containerMac, mtu, gateways: { 4: GATEWAY_V4, 6: HOST_LINK_LOCAL } });
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  async unwire({ hostInterface }: { readonly hostInterface: string }): Promise<void> {
+    if (this.#wiring.unwire(hostInterface)) await this.#wiring.idle();
+  }
+
+  check(attachment: Attachment): Promise<readonly string[]> {
+    const host = this.#kernel.host.netlink.getLink(attachment.hostInterface);
+    if (!host) return Promise.resolve([`interface ${attachment.hostInterface} is missing on the host`]);
+    return Promise.resolve(
+      this.#wiring.check({
+        netnsPath: attachment.netns,
+        containerInterface: attachment.ifname,
+        hostInterface: attachment.hostInterface,
+        addresses: attachment.addresses.map((text) => IpAddress.parse(text)),
+        mtu: host.mtu,
+        ...(attachment.mac !== undefined && { containerMac: attachment.mac }),
+      }),
+    );
+  }
+
+  hostInterfaces(): Promise<ReadonlySet<string>> {
+    return Promise.resolve(new Set(this.#wiring.list().map((link) => link.name)));
+  }
+
+  /** To be called when an interface of the host has changed. */
+  forgetMtu(): void {
+    this.#mtu = null;
+  }
+
+  /** The least MTU of the interfaces that default routes leave by: no encapsulation, so nothing is taken off. */
+  #fabricMtu(): number {
+    if (this.#mtu !== null) return this.#mtu;
+    const { netlink } = this.#kernel.host;
+    const links = new Map(netlink.listLinks().map((link) => [link.index, link]));
+    const mtus = netlink
+      .listRoutes({})
+      .filter((route) => route.destination.length === 0 && route.type === 'unicast')
+      .flatMap((route) => route.nextHops.map((hop) => (hop.ifindex === null ? undefined : links.get(hop.ifindex)?.mtu)))
+      .filter((mtu) => mtu !== undefined);
+    this.#mtu = mtus.length > 0 ? Math.min(...mtus) : ETHERNET_MTU;
+    return this.#mtu;
+  }
+}
