@@ -1,0 +1,153 @@
+// The routes of this host: blocks, endpoints, and what BGP has learned; and the speaker that learns and tells.
+// In: own blocks and endpoints from the pipeline, best routes from the speaker. Out: desired routes to the route manager,
+// next-hop states to the speaker, a list for API and CLI.
+import { type Clock, systemClock } from '#base/clock.ts';
+import type { Logger } from '#base/log.ts';
+import type { NextHopTracker, RouteSink } from '#bgp/speaker/api.ts';
+import type { KernelAccess } from '#dataplane/kernel-access.ts';
+import { NextHopTracker as KernelNextHops } from '#dataplane/next-hop-tracker.ts';
+import { RouteManager, type RouteHop } from '#dataplane/route-manager.ts';
+import { IpAddress } from '#net/address.ts';
+import { Prefix } from '#net/prefix.ts';
+import type { RouteStatus } from './api/types.ts';
+import type { BlockPlane } from './pipeline.ts';
+import { type Gateway, RouteExchange } from './route-exchange.ts';
+
+export interface RoutingServiceOptions {
+  readonly kernel: KernelAccess;
+  readonly log: Logger;
+  readonly clock?: Clock;
+}
+
+export class RoutingService implements BlockPlane {
+  readonly #kernel: KernelAccess;
+  readonly #manager: RouteManager;
+  readonly #nextHops: KernelNextHops;
+  readonly #exchange: RouteExchange;
+  /** Endpoint interface -> the destinations it was given. */
+  readonly #endpoints = new Map<string, readonly Prefix[]>();
+  readonly #families = new Set<string>();
+
+  constructor(options: RoutingServiceOptions) {
+    const { kernel, log } = options;
+    const clock = options.clock ?? systemClock;
+    this.#kernel = kernel;
+    const { netlink } = kernel.host;
+    this.#manager = new RouteManager({ netlink, clock, log });
+    this.#nextHops = new KernelNextHops({ netlink, clock, log });
+    this.#exchange = new RouteExchange(
+      {
+        track: (address) => this.#nextHops.track(IpAddress.parse(address)),
+        untrack: (address) => this.#nextHops.untrack(IpAddress.parse(address)),
+        onChange: (listener) =>
+          this.#nextHops.onChange((address, resolution) =>
+            listener(
+              address.toString(),
+              resolution && {
+                gateways: resolution.gateways.map((g) => ({
+                  address: g.address?.toString() ?? null,
+                  interfaceIndex: g.ifindex,
+                })),
+                metric: resolution.metric,
+              },
+            ),
+          ),
+      },
+      {
+        setRoute: (prefix, gateways) =>
+          this.#manager.set('bgp', { destination: Prefix.parse(prefix), nextHops: gateways.map(hopOf) }),
+        removeRoute: (prefix) => this.#manager.delete('bgp', Prefix.parse(prefix)),
+      },
+      (family) => {
+        this.#families.add(family);
+        if (this.#families.size === 2) this.#manager.inSync('bgp');
+      },
+    );
+  }
+
+  /** For the speaker. */
+  get sink(): RouteSink {
+    return this.#exchange;
+  }
+
+  /** For the speaker. */
+  get nextHops(): NextHopTracker {
+    return this.#exchange;
+  }
+
+  async start(): Promise<void> {
+    await this.#manager.start();
+    this.#nextHops.start();
+  }
+
+  stop(): void {
+    this.#nextHops.close();
+    this.#manager.close();
+  }
+
+  setBlock(cidr: string, present: boolean): void {
+    const destination = Prefix.parse(cidr);
+    if (present) this.#manager.set('block', { destination, nextHops: [] });
+    else this.#manager.delete('block', destination);
+  }
+
+  inSync(): void {
+    this.#manager.inSync('block');
+    this.#manager.inSync('workload');
+  }
+
+  /** No speaker runs here: routes that an earlier one left may go. */
+  noSpeaker(): void {
+    this.#manager.inSync('bgp');
+  }
+
+  /** The wiring has written these routes already; from now on they are mended when somebody takes them away. */
+  setEndpoint(interfaceName: string, addresses: readonly string[]): void {
+    const link = this.#kernel.host.netlink.getLink(interfaceName);
+    if (!link) return;
+    const destinations = addresses.map((text) => Prefix.parseOrHost(text));
+    for (const destination of destinations) {
+      this.#manager.set('workload', { destination, nextHops: [{ gateway: null, ifindex: link.index }] });
+    }
+    this.#endpoints.set(interfaceName, destinations);
+  }
+
+  removeEndpoint(interfaceName: string): void {
+    for (const destination of this.#endpoints.get(interfaceName) ?? []) this.#manager.delete('workload', destination);
+    this.#endpoints.delete(interfaceName);
+  }
+
+  counts(): { installed: number; failed: number } {
+    return this.#manager.counts();
+  }
+
+  /** Blocks and learned routes; those of endpoints are shown with the endpoints. */
+  routes(): RouteStatus[] {
+    const names = new Map(this.#kernel.host.netlink.listLinks().map((link) => [link.index, link.name]));
+    const out: RouteStatus[] = [];
+    for (const { route, wantedBy, state, reason } of this.#manager.statuses()) {
+      if (wantedBy === 'workload') continue;
+      const prefix = route.destination.toString();
+      out.push({
+        prefix,
+        kind: wantedBy === 'block' ? 'blackhole' : 'bgp',
+        nextHops: route.nextHops.map((hop) => ({
+          gateway: hop.gateway?.toString() ?? null,
+          interface: hop.ifindex === null ? '' : (names.get(hop.ifindex) ?? `${hop.ifindex}`),
+        })),
+        fromPeers: this.#exchange.peersOf(prefix),
+        state,
+        ...(reason !== null && { reason }),
+      });
+    }
+    for (const prefix of this.#exchange.unreachable()) {
+      const fromPeers = this.#exchange.peersOf(prefix);
+      out.push({ prefix, kind: 'bgp', nextHops: [], fromPeers, state: 'unreachable', reason: 'no next hop can be reached' });
+    }
+    return out;
+  }
+}
+
+function hopOf(gateway: Gateway): RouteHop {
+  return { gateway: gateway.address === null ? null : IpAddress.parse(gateway.address), ifindex: gateway.interfaceIndex };
+}
