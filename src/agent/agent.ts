@@ -9,6 +9,7 @@ import { getRequestListener } from '@hono/node-server';
 import { type Clock, systemClock, type TimerHandle } from '#base/clock.ts';
 import { BrindleError, errorText } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
+import type { NextHopTracker, RouteSink, SpeakerHandle } from '#bgp/speaker/api.ts';
 import { CalcGraph } from '#calc/graph.ts';
 import { CniHandler } from '#cni/handler.ts';
 import { systemNamespaces } from '#cni/namespaces.ts';
@@ -25,8 +26,9 @@ import { systemFiles } from '#ipam/files.ts';
 import { poolFromResource } from '#ipam/pools.ts';
 import type { AgentConfig } from '#model/agent-config.ts';
 import type { IPPool } from '#model/ip-pool.ts';
-import { kindKey, type Resource } from '#model/resource.ts';
+import { keyText, kindKey, type Resource } from '#model/resource.ts';
 import { KINDS } from '#model/registry.ts';
+import type { WorkloadEndpoint } from '#model/workload-endpoint.ts';
 import { Prefix } from '#net/prefix.ts';
 import { LibnftablesDriver } from '#nft/libnftables-driver.ts';
 import { parseSelector } from '#policy/selector/selector.ts';
@@ -51,6 +53,9 @@ export interface AgentOptions {
   readonly config: AgentConfig;
   readonly log: Logger;
   readonly clock?: Clock;
+  readonly version: string;
+  /** Starts the BGP speaker, wherever it runs. */
+  readonly startSpeaker: (sink: RouteSink, nextHops: NextHopTracker) => SpeakerHandle;
 }
 
 export class Agent {
@@ -125,8 +130,14 @@ export class Agent {
     this.#endpoints = new LocalEndpoints({
       hostName,
       onChange: (key, resource) => {
-        if (resource) this.#calc.setLocalEndpoint(resource);
-        else this.#calc.removeLocalEndpoint(key);
+        if (resource) {
+          this.#calc.setLocalEndpoint(resource);
+          const { interfaceName, ipNetworks } = (resource as WorkloadEndpoint).spec;
+          this.#routing.setEndpoint(keyText(key), interfaceName, ipNetworks);
+        } else {
+          this.#calc.removeLocalEndpoint(key);
+          this.#routing.removeEndpoint(keyText(key));
+        }
         this.#pipeline.schedule();
       },
       publish: (key, resource) => {
@@ -134,7 +145,7 @@ export class Agent {
         else this.#publisher.drop(key);
       },
     });
-    this.#routing = new RoutingService({ kernel: this.#kernel, log: log.child({ part: 'routes' }), config });
+    this.#routing = new RoutingService({ kernel: this.#kernel, log: log.child({ part: 'routes' }) });
     this.#pipeline = new Pipeline({
       calc: this.#calc,
       policy: this.#dataplane,
@@ -144,7 +155,7 @@ export class Agent {
     });
     this.#bgp = new BgpService({
       hostName,
-      speaker: this.#routing.speaker,
+      speaker: options.startSpeaker(this.#routing.sink, this.#routing.nextHops),
       blocks: () => this.#ownBlocks(),
       log: log.child({ part: 'bgp' }),
     });
@@ -170,7 +181,9 @@ export class Agent {
       this.#store,
       KINDS.map((kind) => kindKey(kind.apiVersion, kind.kind)),
       {
-        onSnapshot: (resources) => void this.#snapshot(resources),
+        onSnapshot: (resources) => {
+          void this.#snapshot(resources);
+        },
         onEvents: (events) => this.#events(events),
         onTrouble: (error) => {
           this.#storeTrouble = error ? errorText(error) : null;
@@ -190,11 +203,11 @@ export class Agent {
       problems: () => this.#calc.problems,
       storeTrouble: () => this.#storeTrouble,
       isSynced: () => this.#isReady,
+      version: options.version,
     });
-    const socketPath = join(config.runDirectory, 'brindle.sock');
-    const app = agentApi(report, this.#routing.speaker);
+    const app = agentApi(report);
     this.#server = new SocketServer({
-      path: socketPath,
+      path: this.socketPath,
       onHttp: getRequestListener(app.fetch),
       onCni: (socket, first) => {
         serveCni(socket, first, async (request, gone) => {
@@ -223,7 +236,7 @@ export class Agent {
     this.#informer.stop();
     await this.#server.close();
     await this.#bgp.stop(mode);
-    await this.#routing.stop();
+    this.#routing.stop();
     await this.#publisher.stop();
     await this.#ipam.flush().catch(() => undefined); // the store may be away; it is told at the next start
     await this.#ipam.close();
@@ -279,7 +292,7 @@ export class Agent {
     let pools = false;
     for (const event of events) {
       if (event.type === 'put') this.#remember(event.resource);
-      else this.#resources.delete(`${event.key.kind}/${event.key.namespace ? `${event.key.namespace}/` : ''}${event.key.name}`);
+      else this.#resources.delete(`${event.key.kind}/${event.key.name}`);
       pools ||= POOL_KINDS.includes(event.key.kind);
     }
     if (pools) this.#applyPools();

@@ -5,14 +5,20 @@ import { type Gateway, type Resolution, RouteExchange } from './route-exchange.t
 function setUp() {
   const tracked = new Set<string>();
   const routes = new Map<string, readonly Gateway[]>();
-  let notify: (address: string, resolution: Resolution | null) => void = () => {};
+  const known = new Map<string, Resolution>();
   const exchange = new RouteExchange(
-    { track: (a) => tracked.add(a), untrack: (a) => tracked.delete(a), onChange: (l) => (notify = l) },
+    {
+      track: (a) => {
+        tracked.add(a);
+        return known.get(a) ?? null;
+      },
+      untrack: (a) => tracked.delete(a),
+    },
     { setRoute: (p, g) => routes.set(p, g), removeRoute: (p) => assert.ok(routes.delete(p)) },
     () => {},
   );
   const via = (address: string | null, interfaceIndex = 2): Resolution => ({ gateways: [{ address, interfaceIndex }], metric: 0 });
-  return { exchange, tracked, routes, via, resolve: (a: string, r: Resolution | null) => notify(a, r) };
+  return { exchange, tracked, routes, via, known, resolve: (a: string, r: Resolution | null) => exchange.resolved(a, r) };
 }
 
 const route = (prefix: string, ...hops: string[]) => ({ prefix, nextHops: hops.map((address) => ({ address })), fromPeers: hops });
@@ -53,16 +59,19 @@ describe('RouteExchange', () => {
     assert.equal(tracked.size, 0);
   });
 
-  it('tells the speaker what is known of a next hop that a route already holds', () => {
-    const { exchange, resolve, via } = setUp();
+  it('tells the speaker at once what is known of a next hop, and of changes', () => {
+    const { exchange, known, resolve, via } = setUp();
     const heard: [string, boolean][] = [];
     exchange.onChange((address, state) => heard.push([address, state.reachable]));
+    known.set('10.0.0.3', via(null));
     exchange.apply({ changed: [route('a/1', '10.0.0.3')], removed: [] });
-    resolve('10.0.0.3', via(null));
     exchange.track('10.0.0.3');
+    exchange.track('10.0.0.5');
+    resolve('10.0.0.3', null);
     assert.deepEqual(heard, [
       ['10.0.0.3', true],
-      ['10.0.0.3', true],
+      ['10.0.0.5', false],
+      ['10.0.0.3', false],
     ]);
   });
 });

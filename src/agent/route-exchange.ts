@@ -16,11 +16,11 @@ export interface Resolution {
   readonly metric: number;
 }
 
-/** How the kernel reaches an address; changes come through the listener, the first answer included. */
+/** How the kernel reaches an address. Changes go to `RouteExchange.resolved`. */
 export interface Resolver {
-  track(address: string): void;
+  /** Follows an address; what it resolves to now, null when it does not. */
+  track(address: string): Resolution | null;
   untrack(address: string): void;
-  onChange(listener: (address: string, resolution: Resolution | null) => void): void;
 }
 
 /** Where the routes go. */
@@ -50,7 +50,6 @@ export class RouteExchange implements RouteSink, NextHopTracker {
     this.#resolver = resolver;
     this.#plane = plane;
     this.#onConverged = onConverged;
-    resolver.onChange((address, resolution) => this.#resolved(address, resolution));
   }
 
   apply(batch: SinkBatch): void {
@@ -77,9 +76,8 @@ export class RouteExchange implements RouteSink, NextHopTracker {
   }
 
   track(address: string): void {
-    const tracked = this.#hold(address);
-    // The resolver answers a first tracking by itself; a later one hears what is known.
-    if (tracked.users > 1) this.#listener?.(address, stateOf(tracked.resolution));
+    const { resolution } = this.#hold(address);
+    this.#listener?.(address, stateOf(resolution));
   }
 
   untrack(address: string): void {
@@ -100,7 +98,8 @@ export class RouteExchange implements RouteSink, NextHopTracker {
     return this.#routes.get(prefix)?.fromPeers ?? [];
   }
 
-  #resolved(address: string, resolution: Resolution | null): void {
+  /** A tracked address resolves to something else now. */
+  resolved(address: string, resolution: Resolution | null): void {
     const tracked = this.#tracked.get(address);
     if (!tracked) return;
     tracked.resolution = resolution;
@@ -150,8 +149,8 @@ export class RouteExchange implements RouteSink, NextHopTracker {
     let tracked = this.#tracked.get(address);
     if (tracked) tracked.users++;
     else {
-      this.#tracked.set(address, (tracked = { users: 1, resolution: null, prefixes: new Set() }));
-      this.#resolver.track(address);
+      tracked = { users: 1, resolution: this.#resolver.track(address), prefixes: new Set() };
+      this.#tracked.set(address, tracked);
     }
     return tracked;
   }

@@ -5,13 +5,13 @@ import { type Clock, systemClock } from '#base/clock.ts';
 import type { Logger } from '#base/log.ts';
 import type { NextHopTracker, RouteSink } from '#bgp/speaker/api.ts';
 import type { KernelAccess } from '#dataplane/kernel-access.ts';
-import { NextHopTracker as KernelNextHops } from '#dataplane/next-hop-tracker.ts';
+import { NextHopTracker as KernelNextHops, type ResolvedNextHop } from '#dataplane/next-hop-tracker.ts';
 import { RouteManager, type RouteHop } from '#dataplane/route-manager.ts';
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
 import type { RouteStatus } from './api/types.ts';
 import type { BlockPlane } from './pipeline.ts';
-import { type Gateway, RouteExchange } from './route-exchange.ts';
+import { type Gateway, type Resolution, RouteExchange } from './route-exchange.ts';
 
 export interface RoutingServiceOptions {
   readonly kernel: KernelAccess;
@@ -24,7 +24,7 @@ export class RoutingService implements BlockPlane {
   readonly #manager: RouteManager;
   readonly #nextHops: KernelNextHops;
   readonly #exchange: RouteExchange;
-  /** Endpoint interface -> the destinations it was given. */
+  /** Endpoint -> the destinations it was given. */
   readonly #endpoints = new Map<string, readonly Prefix[]>();
   readonly #families = new Set<string>();
 
@@ -34,24 +34,16 @@ export class RoutingService implements BlockPlane {
     this.#kernel = kernel;
     const { netlink } = kernel.host;
     this.#manager = new RouteManager({ netlink, clock, log });
-    this.#nextHops = new KernelNextHops({ netlink, clock, log });
+    this.#nextHops = new KernelNextHops({
+      netlink,
+      onChange: (changes) => {
+        for (const { address, resolved } of changes) this.#exchange.resolved(address.toString(), resolutionOf(resolved));
+      },
+    });
     this.#exchange = new RouteExchange(
       {
-        track: (address) => this.#nextHops.track(IpAddress.parse(address)),
+        track: (address) => resolutionOf(this.#nextHops.track(IpAddress.parse(address))),
         untrack: (address) => this.#nextHops.untrack(IpAddress.parse(address)),
-        onChange: (listener) =>
-          this.#nextHops.onChange((address, resolution) =>
-            listener(
-              address.toString(),
-              resolution && {
-                gateways: resolution.gateways.map((g) => ({
-                  address: g.address?.toString() ?? null,
-                  interfaceIndex: g.ifindex,
-                })),
-                metric: resolution.metric,
-              },
-            ),
-          ),
       },
       {
         setRoute: (prefix, gateways) =>
@@ -77,7 +69,7 @@ export class RoutingService implements BlockPlane {
 
   async start(): Promise<void> {
     await this.#manager.start();
-    this.#nextHops.start();
+    await this.#nextHops.start();
   }
 
   stop(): void {
@@ -102,19 +94,20 @@ export class RoutingService implements BlockPlane {
   }
 
   /** The wiring has written these routes already; from now on they are mended when somebody takes them away. */
-  setEndpoint(interfaceName: string, addresses: readonly string[]): void {
+  setEndpoint(id: string, interfaceName: string, addresses: readonly string[]): void {
+    this.removeEndpoint(id);
     const link = this.#kernel.host.netlink.getLink(interfaceName);
     if (!link) return;
     const destinations = addresses.map((text) => Prefix.parseOrHost(text));
     for (const destination of destinations) {
       this.#manager.set('workload', { destination, nextHops: [{ gateway: null, ifindex: link.index }] });
     }
-    this.#endpoints.set(interfaceName, destinations);
+    this.#endpoints.set(id, destinations);
   }
 
-  removeEndpoint(interfaceName: string): void {
-    for (const destination of this.#endpoints.get(interfaceName) ?? []) this.#manager.delete('workload', destination);
-    this.#endpoints.delete(interfaceName);
+  removeEndpoint(id: string): void {
+    for (const destination of this.#endpoints.get(id) ?? []) this.#manager.delete('workload', destination);
+    this.#endpoints.delete(id);
   }
 
   counts(): { installed: number; failed: number } {
@@ -150,4 +143,13 @@ export class RoutingService implements BlockPlane {
 
 function hopOf(gateway: Gateway): RouteHop {
   return { gateway: gateway.address === null ? null : IpAddress.parse(gateway.address), ifindex: gateway.interfaceIndex };
+}
+
+function resolutionOf(resolved: ResolvedNextHop | null): Resolution | null {
+  return (
+    resolved && {
+      gateways: resolved.gateways.map((g) => ({ address: g.address?.toString() ?? null, interfaceIndex: g.ifindex })),
+      metric: resolved.metric,
+    }
+  );
 }

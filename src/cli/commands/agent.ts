@@ -4,7 +4,9 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { errorText } from '#base/errors.ts';
+import { inThreadSpeaker } from '#agent/in-thread-speaker.ts';
 import type { Logger } from '#base/log.ts';
+import { VERSION } from '#base/version.ts';
 import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
 
 export function register(program: Command): void {
@@ -40,7 +42,12 @@ function readConfig(path: string): AgentConfig {
 async function runAgent(config: AgentConfig): Promise<void> {
   const [{ Agent, assertRoot }, log] = await Promise.all([import('#agent/agent.ts'), makeLogger(config)]);
   assertRoot();
-  const agent = await Agent.start({ config, log });
+  const agent = await Agent.start({
+    config,
+    log,
+    version: VERSION,
+    startSpeaker: (sink, nextHops) => inThreadSpeaker({ sink, nextHops, log: log.child({ part: 'bgp' }) }),
+  });
   await new Promise<void>((done) => {
     // Peers keep our routes over a stop, because the containers keep running: forwarding goes on in the kernel.
     const stop = (signal: string): void => {
@@ -58,8 +65,9 @@ async function runAgent(config: AgentConfig): Promise<void> {
 
 async function makeLogger(config: AgentConfig): Promise<Logger> {
   const { default: pino } = await import('pino');
-  return pino(
+  const log: Logger = pino(
     { level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime },
     pino.destination({ dest: 2, sync: true }),
   );
+  return log;
 }
