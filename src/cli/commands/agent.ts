@@ -6,7 +6,7 @@ import { parse } from 'yaml';
 import { errorText } from '#base/errors.ts';
 import { inThreadSpeaker } from '#agent/in-thread-speaker.ts';
 import type { Logger } from '#base/log.ts';
-import { VERSION } from '#base/version.ts';
+import { VERSION } from '../version.ts';
 import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
 
 export function register(program: Command): void {

@@ -1,2 +1,0 @@
-// The version of this Brindle, the same as in package.json (a test compares them).
-export const VERSION = '0.1.0';
