@@ -9,7 +9,6 @@ import { getRequestListener } from '@hono/node-server';
 import { type Clock, systemClock, type TimerHandle } from '#base/clock.ts';
 import { BrindleError, errorText } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
-import type { NextHopTracker, RouteSink, SpeakerHandle } from '#bgp/speaker/api.ts';
 import { CalcGraph } from '#calc/graph.ts';
 import { CniHandler } from '#cni/handler.ts';
 import { systemNamespaces } from '#cni/namespaces.ts';
@@ -18,6 +17,7 @@ import { replaySpool, spoolDirectory } from '#cni/spool.ts';
 import { Dataplane } from '#dataplane/dataplane.ts';
 import { EndpointWiring } from '#dataplane/endpoint-wiring.ts';
 import { openKernelAccess, type KernelAccess } from '#dataplane/kernel-access.ts';
+import { ROUTE_PROTOCOL } from '#dataplane/ownership.ts';
 import { Informer } from '#datastore/informer.ts';
 import { openStore } from '#datastore/open.ts';
 import type { Store, StoreEvent } from '#datastore/store.ts';
@@ -43,6 +43,7 @@ import { Pipeline } from './pipeline.ts';
 import { RoutingService } from './routing-service.ts';
 import { SocketServer } from './socket-server.ts';
 import { AgentReport } from './report.ts';
+import { startSpeakerThread } from './speaker-thread.ts';
 
 /** How often journal, store, interfaces and containers are compared, in ms; two such looks release an address. */
 const REPAIR_EVERY = 60_000;
@@ -54,8 +55,8 @@ export interface AgentOptions {
   readonly log: Logger;
   readonly clock?: Clock;
   readonly version: string;
-  /** Starts the BGP speaker, wherever it runs. */
-  readonly startSpeaker: (sink: RouteSink, nextHops: NextHopTracker) => SpeakerHandle;
+  /** Something that the agent cannot do without has ended; the process should, too, and be started again. */
+  readonly onFatal: (reason: string) => void;
 }
 
 export class Agent {
@@ -155,7 +156,13 @@ export class Agent {
     });
     this.#bgp = new BgpService({
       hostName,
-      speaker: options.startSpeaker(this.#routing.sink, this.#routing.nextHops),
+      speaker: startSpeakerThread({
+        log: log.child({ part: 'bgp' }),
+        sink: this.#routing.sink,
+        nextHops: this.#routing.nextHops,
+        forwardingKept: this.#kernel.host.netlink.listRoutes({ protocol: ROUTE_PROTOCOL }).length > 0,
+        onLost: options.onFatal,
+      }),
       blocks: () => this.#ownBlocks(),
       log: log.child({ part: 'bgp' }),
     });

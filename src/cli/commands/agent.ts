@@ -4,7 +4,6 @@ import { hostname } from 'node:os';
 import type { Command } from 'commander';
 import { parse } from 'yaml';
 import { errorText } from '#base/errors.ts';
-import { inThreadSpeaker } from '#agent/in-thread-speaker.ts';
 import type { Logger } from '#base/log.ts';
 import { VERSION } from '../version.ts';
 import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
@@ -46,7 +45,10 @@ async function runAgent(config: AgentConfig): Promise<void> {
     config,
     log,
     version: VERSION,
-    startSpeaker: (sink, nextHops) => inThreadSpeaker({ sink, nextHops, log: log.child({ part: 'bgp' }) }),
+    onFatal: (reason) => {
+      log.error({ reason }, 'the agent ends; forwarding goes on in the kernel');
+      process.exit(70);
+    },
   });
   await new Promise<void>((done) => {
     // Peers keep our routes over a stop, because the containers keep running: forwarding goes on in the kernel.
