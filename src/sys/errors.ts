@@ -2,18 +2,17 @@
 import { constants } from 'node:os';
 import { BrindleError, type ErrorCode, type ErrorDetails } from '#base/errors.ts';
 
-/** Second names of numbers that have a better known one. */
-const ALIASES = ['EWOULDBLOCK', 'EDEADLOCK', 'ENOTSUP'];
+/** Where two names share a number, the one that is used here. */
+const PREFERRED = ['EAGAIN', 'EOPNOTSUPP'] as const;
 
 let names: Map<number, string> | undefined;
 
 /** `EEXIST` for 17. A number without a name gives `errno 133`. */
 export function errnoName(errno: number): string {
-  names ??= new Map(
-    Object.entries(constants.errno)
-      .filter(([name]) => !ALIASES.includes(name))
-      .map(([name, number]) => [number, name]),
-  );
+  if (!names) {
+    names = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+    for (const name of PREFERRED) names.set(constants.errno[name], name);
+  }
   return names.get(errno) ?? `errno ${errno}`;
 }
 
