@@ -212,10 +212,10 @@ export class Agent {
       isSynced: () => this.#isReady,
       version: options.version,
     });
-    const app = agentApi(report);
+    const listener = getRequestListener(agentApi(report).fetch);
     this.#server = new SocketServer({
       path: this.socketPath,
-      onHttp: getRequestListener(app.fetch),
+      onHttp: (request, response) => void listener(request, response),
       onCni: (socket, first) => {
         serveCni(socket, first, async (request, gone) => {
           await this.#untilReady(request.environment.get('CNI_COMMAND'));
@@ -291,7 +291,7 @@ export class Agent {
       this.#log.info({ resources: resources.length, endpoints: this.#endpoints.size }, 'in sync');
     } catch (error) {
       this.#log.error({ error: errorText(error) }, 'the first snapshot could not be put in force');
-      this.#ready.reject(error as Error);
+      this.#ready.reject(error);
     }
   }
 

@@ -32,7 +32,7 @@ export class ContainerWiring implements Wiring {
       });
       return Promise.resolve({ hostMac, mac: containerMac, mtu, gateways: { 4: GATEWAY_V4, 6: HOST_LINK_LOCAL } });
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(error);
     }
   }
 
