@@ -110,10 +110,7 @@ export class Agent {
     return agent;
   }
 
-  private constructor(
-    options: AgentOptions,
-    parts: { clock: Clock; store: Store; kernel: KernelAccess; ipam: Ipam },
-  ) {
+  private constructor(options: AgentOptions, parts: { clock: Clock; store: Store; kernel: KernelAccess; ipam: Ipam }) {
     const { config, log } = options;
     this.config = config;
     this.#log = log;
@@ -275,7 +272,9 @@ export class Agent {
       for (const resource of resources) this.#remember(resource);
       this.#applyPools();
       await this.#ensureNode();
-      await this.#ipam.verify().catch((error: unknown) => this.#log.warn({ error: errorText(error) }, 'leases not verified'));
+      await this.#ipam
+        .verify()
+        .catch((error: unknown) => this.#log.warn({ error: errorText(error) }, 'leases not verified'));
       await this.#handler.recover();
       await replaySpool({
         directory: spoolDirectory(this.socketPath),
@@ -323,7 +322,9 @@ export class Agent {
     );
     this.#ipam.setReservations(
       ofKind('IPReservation').flatMap((reservation) =>
-        ((reservation.spec as { reservedCIDRs?: readonly string[] }).reservedCIDRs ?? []).map((cidr) => Prefix.parseOrHost(cidr)),
+        ((reservation.spec as { reservedCIDRs?: readonly string[] }).reservedCIDRs ?? []).map((cidr) =>
+          Prefix.parseOrHost(cidr),
+        ),
       ),
     );
   }
@@ -334,7 +335,10 @@ export class Agent {
     if (this.#resources.has(key)) return;
     const { ipv4, ipv6 } = detectAddresses(this.#kernel.host.netlink);
     if (ipv4 === null && ipv6 === null) {
-      this.#log.warn({ host: this.config.hostName }, 'no default route, so no address found for this host; write a Node resource');
+      this.#log.warn(
+        { host: this.config.hostName },
+        'no default route, so no address found for this host; write a Node resource',
+      );
       return;
     }
     const node: Resource = {

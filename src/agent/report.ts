@@ -123,7 +123,9 @@ export class AgentReport implements AgentView {
           routes.filter((r) => r.state === state).length,
         ]),
       ),
-      gauge('brindle_endpoints_unpublished', 'WorkloadEndpoints not yet written to the store', [['', publisher.status.pending]]),
+      gauge('brindle_endpoints_unpublished', 'WorkloadEndpoints not yet written to the store', [
+        ['', publisher.status.pending],
+      ]),
       gauge('brindle_resident_memory_bytes', 'Resident memory of the agent', [['', process.memoryUsage.rss()]]),
     ];
     return lines.join('') + (bgp.plan.config ? await bgp.speaker.metrics() : '');
@@ -138,7 +140,11 @@ export class AgentReport implements AgentView {
       condition('sync', true, synced ? null : 'the first state of the store is not in force yet'),
       condition('store', !synced, trouble === null ? null : `${trouble}; running on what is known`),
       condition('ipam', true, ipam.problem),
-      condition('policy', false, failures[0] ? `${failures.length} objects not in force: ${failures[0].owner}: ${failures[0].reason}` : null),
+      condition(
+        'policy',
+        false,
+        failures[0] ? `${failures.length} objects not in force: ${failures[0].owner}: ${failures[0].reason}` : null,
+      ),
       condition('bgp', false, bgp.plan.reason ?? (bgp.error === null ? null : errorText(bgp.error))),
       condition('publication', false, publisher.status.lastError),
     ];

@@ -17,11 +17,25 @@ function setUp() {
     { setRoute: (p, g) => routes.set(p, g), removeRoute: (p) => assert.ok(routes.delete(p)) },
     () => {},
   );
-  const via = (address: string | null, interfaceIndex = 2): Resolution => ({ gateways: [{ address, interfaceIndex }], metric: 0 });
-  return { exchange, tracked, routes, via, known, resolve: (a: string, r: Resolution | null) => exchange.resolved(a, r) };
+  const via = (address: string | null, interfaceIndex = 2): Resolution => ({
+    gateways: [{ address, interfaceIndex }],
+    metric: 0,
+  });
+  return {
+    exchange,
+    tracked,
+    routes,
+    via,
+    known,
+    resolve: (a: string, r: Resolution | null) => exchange.resolved(a, r),
+  };
 }
 
-const route = (prefix: string, ...hops: string[]) => ({ prefix, nextHops: hops.map((address) => ({ address })), fromPeers: hops });
+const route = (prefix: string, ...hops: string[]) => ({
+  prefix,
+  nextHops: hops.map((address) => ({ address })),
+  fromPeers: hops,
+});
 
 describe('RouteExchange', () => {
   it('installs a route when its next hop resolves, with the gateway that leads there', () => {

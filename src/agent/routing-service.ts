@@ -37,7 +37,8 @@ export class RoutingService implements BlockPlane {
     this.#nextHops = new KernelNextHops({
       netlink,
       onChange: (changes) => {
-        for (const { address, resolved } of changes) this.#exchange.resolved(address.toString(), resolutionOf(resolved));
+        for (const { address, resolved } of changes)
+          this.#exchange.resolved(address.toString(), resolutionOf(resolved));
       },
     });
     this.#exchange = new RouteExchange(
@@ -135,14 +136,24 @@ export class RoutingService implements BlockPlane {
     }
     for (const prefix of this.#exchange.unreachable()) {
       const fromPeers = this.#exchange.peersOf(prefix);
-      out.push({ prefix, kind: 'bgp', nextHops: [], fromPeers, state: 'unreachable', reason: 'no next hop can be reached' });
+      out.push({
+        prefix,
+        kind: 'bgp',
+        nextHops: [],
+        fromPeers,
+        state: 'unreachable',
+        reason: 'no next hop can be reached',
+      });
     }
     return out;
   }
 }
 
 function hopOf(gateway: Gateway): RouteHop {
-  return { gateway: gateway.address === null ? null : IpAddress.parse(gateway.address), ifindex: gateway.interfaceIndex };
+  return {
+    gateway: gateway.address === null ? null : IpAddress.parse(gateway.address),
+    ifindex: gateway.interfaceIndex,
+  };
 }
 
 function resolutionOf(resolved: ResolvedNextHop | null): Resolution | null {
