@@ -189,7 +189,7 @@ export const FORMATS: Readonly<Record<string, Format>> = {
   'as-number': (value) => {
     const as = parseAsNumber(value);
     if (as === null)
-      return { reason: `"${value}" is not an AS number`, remedy: 'write 1 to 4294967295, or dotted as in 1.10' };
+      return { reason: `"${value}" is not an AS number`, remedy: 'write 1 to 4294967295, or dotted in quotes: "1.10"' };
     return as === 0 ? { reason: 'AS 0 is reserved (RFC 7607)', remedy: 'write 1 to 4294967295' } : null;
   },
   community: text((value) =>

@@ -6,7 +6,7 @@ import { editDistance, nearest } from './nearest.ts';
 import { InvalidResourceError } from './problems.ts';
 import { displayName, findKind, KINDS, parseResource, requireKind, warningsOf } from './registry.ts';
 import { keyOf, keyText, kindKey } from './resource.ts';
-import { jsonSchema } from './schema.ts';
+import { type JsonSchema, jsonSchema } from './schema.ts';
 
 function pool(spec: object, metadata: object = {}): unknown {
   return { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name: 'a', ...metadata }, spec };
@@ -101,6 +101,21 @@ describe('parseResource', () => {
   });
 });
 
+/** Kubernetes' rules for structural schemas, as far as our builders could break them. */
+function checkStructural(schema: JsonSchema, path: string): void {
+  const free = schema['x-kubernetes-int-or-string'] ?? schema['x-kubernetes-preserve-unknown-fields'];
+  assert.ok(free || schema.type, `${path} has no type`);
+  for (const keyword of ['anyOf', 'const', 'patternProperties', '$ref'])
+    assert.ok(!(keyword in schema), `${path} uses ${keyword}`);
+  assert.ok(
+    !(schema.properties && typeof schema.additionalProperties === 'object'),
+    `${path} has both kinds of properties`,
+  );
+  for (const [key, inner] of Object.entries(schema.properties ?? {})) checkStructural(inner, `${path}.${key}`);
+  if (typeof schema.additionalProperties === 'object') checkStructural(schema.additionalProperties, `${path}.*`);
+  if (schema.type === 'array') checkStructural(schema.items ?? {}, `${path}[]`);
+}
+
 describe('kinds', () => {
   it('have names that do not collide', () => {
     const seen = new Map<string, string>();
@@ -120,10 +135,11 @@ describe('kinds', () => {
     const keys = KINDS.map((k) => kindKey(k.apiVersion, k.kind));
     assert.equal(new Set(keys).size, keys.length);
   });
-  it('have schemas that are plain JSON', () => {
+  it('have schemas that a CRD can carry as they are', () => {
     for (const kind of KINDS) {
-      const schema = JSON.parse(JSON.stringify(kind.spec)) as object;
-      assert.deepEqual(Object.keys(schema), Object.keys(jsonSchema(kind.spec)), kind.kind);
+      assert.deepEqual(JSON.parse(JSON.stringify(kind.spec)), { ...kind.spec }, `${kind.kind}: plain JSON`);
+      checkStructural(jsonSchema(kind.spec), `${kind.kind}.spec`);
+      if (kind.status) checkStructural(jsonSchema(kind.status), `${kind.kind}.status`);
     }
   });
   it('are found by any of their names', () => {

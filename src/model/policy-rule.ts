@@ -51,7 +51,12 @@ export const Rule = Type.Object({
   notICMP: Type.Optional(Icmp),
   source: Type.Optional(EntityRule),
   destination: Type.Optional(EntityRule),
-  http: Type.Optional(Type.Unsafe<unknown>({ description: 'Not supported: it needs a proxy' })),
+  http: Type.Optional(
+    Type.Unsafe<unknown>({
+      description: 'Not supported: it needs a proxy',
+      'x-kubernetes-preserve-unknown-fields': true,
+    }),
+  ),
   metadata: Type.Optional(Type.Object({ annotations: Type.Optional(TextMap()) })),
 });
 export type Rule = Static<typeof Rule>;

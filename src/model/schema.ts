@@ -113,13 +113,8 @@ function checkValue(schema: JsonSchema, value: unknown, path: string, problems: 
     case 'number':
       return checkNumber(schema, value, path, problems);
     case 'boolean':
-      if (typeof value !== 'boolean') {
-        problems.add(
-          path,
-          `must be true or false, not ${describe(value)}`,
-          typeof value === 'string' ? 'leave out the quotes' : undefined,
-        );
-      }
+      if (typeof value !== 'boolean')
+        problems.add(path, `must be true or false, not ${describe(value)}`, booleanRemedy(value));
       return value;
     case undefined:
       return value;
@@ -283,6 +278,14 @@ function uncapitalised(text: string): string {
   const second = text[1] ?? '';
   const sentence = second === second.toLowerCase() ? text[0]!.toLowerCase() + text.slice(1) : text;
   return sentence.replace(/\.$/, '');
+}
+
+/** YAML 1.1 read `yes` and `on` as true; YAML 1.2, as here, reads a text. */
+function booleanRemedy(value: unknown): string | undefined {
+  const word = typeof value === 'string' ? value.toLowerCase() : '';
+  if (['true', 'false'].includes(word)) return 'leave out the quotes';
+  if (['yes', 'y', 'on'].includes(word)) return 'write true';
+  return ['no', 'n', 'off'].includes(word) ? 'write false' : undefined;
 }
 
 /** The remedy for a bare number or boolean where a text belongs; undefined for anything else. */
