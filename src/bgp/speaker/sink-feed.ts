@@ -40,13 +40,13 @@ export class SinkFeed {
   }
 
   /**
-   * One batch of each family. True when there is more. `resolved`: no next hop waits for an answer; before that the
-   * sink must not sweep, as routes over it are still to come.
+   * One batch of each family. True when there is more. `settled`: the RIB has no work left and no next hop
+   * waits for an answer; before that the sink must not sweep, as routes are still to come.
    */
-  step(resolved: boolean): boolean {
+  step(settled: boolean): boolean {
     let more = false;
     for (const family of ADDRESS_FAMILIES) if (this.#stepFamily(this.#rib.families[family])) more = true;
-    if (!more && resolved && this.#convergePending) {
+    if (!more && settled && this.#convergePending) {
       this.#convergePending = false;
       for (const family of ADDRESS_FAMILIES) this.#sink.converged(family);
     }

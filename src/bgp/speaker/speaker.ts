@@ -690,7 +690,7 @@ export class Speaker implements PeerHost {
       this.#trackNextHops();
       more = this.rib.work();
       if (this.#pump()) more = true;
-      if (this.#feed?.step(this.#unresolved.size === 0)) more = true;
+      if (this.#feed?.step(!more && this.#unresolved.size === 0)) more = true;
       if (this.clock.monotonic() >= end) break;
     }
     return more;
