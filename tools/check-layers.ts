@@ -28,7 +28,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   dataplane: ['base', 'net', 'sys', 'netlink', 'nft', 'model'],
   cni: ['base', 'net', 'model', 'agent/api'],
   docker: ['base', 'net', 'model', 'agent/api'],
-  'agent/api': ['base', 'net', 'model'],
+  'agent/api': ['base', 'net', 'model', 'bgp/speaker'],
   agent: ['*'],
   lab: ['*'],
   cli: ['*'],

@@ -22,6 +22,7 @@ import {
   type TimerName,
 } from '#bgp/fsm/neighbour.ts';
 import { CONNECT_TIMEOUT, type NeighbourState } from '#bgp/fsm/states.ts';
+import type { Capabilities } from '#bgp/wire/capabilities.ts';
 import {
   decodeRouteRefresh,
   encodeKeepalive,
@@ -68,6 +69,8 @@ export interface PeerHost {
     request: ConnectRequest,
     done: (error: Error | null, connection: Connection | null) => void,
   ): { cancel(): void };
+  /** An OPEN went out with these. */
+  offered(peer: Peer, capabilities: Capabilities): void;
   /** Where and how to dial. */
   target(peer: Peer): ConnectRequest;
   established(peer: Peer, session: Session): void;
@@ -376,6 +379,7 @@ export class Peer {
     if (!line) return;
     const { localAs, holdTime, routerId, capabilities } = this.#host.context(this);
     line.openSent = encodeOpen({ asNumber: localAs, holdTime, routerId }, plain ? null : capabilities);
+    this.#host.offered(this, capabilities);
     this.#sendOn(id, 'open', line.openSent);
   }
 

@@ -13,6 +13,7 @@ import type { Logger } from '#base/log.ts';
 import type { DownCause, FsmContext } from '#bgp/fsm/neighbour.ts';
 import type { NeighbourState } from '#bgp/fsm/states.ts';
 import { Rib } from '#bgp/rib/rib.ts';
+import type { Capabilities } from '#bgp/wire/capabilities.ts';
 import {
   BGP_PORT,
   encodeRouteRefresh,
@@ -358,7 +359,6 @@ export class Speaker implements PeerHost {
       this.#deferring,
       this.#options.forwardingKept ?? false,
     );
-    entry.offered = capabilities;
     return {
       localAs,
       routerId: routerIdNumber(config.routerId, 'routerId'),
@@ -371,6 +371,10 @@ export class Speaker implements PeerHost {
       delayOpen: 0,
       random: this.#random,
     };
+  }
+
+  offered(peer: Peer, capabilities: Capabilities): void {
+    this.entries.get(peer.name)!.offered = capabilities;
   }
 
   target(peer: Peer): ConnectRequest {

@@ -1,12 +1,18 @@
 // `brindle speaker -f FILE`: the BGP speaker alone. SIGHUP reads the file again, SIGTERM and SIGINT close the sessions
 // without a NOTIFICATION (peers that do graceful restart hold our routes); `--shutdown` makes it an orderly end.
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { getRequestListener } from '@hono/node-server';
+import { Hono } from 'hono';
 import type { Command } from 'commander';
 import { systemClock } from '#base/clock.ts';
 import { BrindleError, errorText } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
+import { bgpRoutes } from '#agent/api/bgp.ts';
+import { answerErrors } from '#agent/api/errors.ts';
 import { tcpTransport } from '#agent/bgp-transport.ts';
 import { parseSpeakerFile, type SpeakerFile } from '#bgp/speaker/config-file.ts';
+import { speakerHandle } from '#bgp/speaker/handle.ts';
 import { Speaker } from '#bgp/speaker/speaker.ts';
 import type { SpeakerEvent } from '#bgp/speaker/api.ts';
 
@@ -44,6 +50,7 @@ async function run(options: Options): Promise<void> {
     speaker.configure(file.config);
   };
   apply();
+  const api = file.api === null ? null : await serveApi(file.api, speaker);
   process.on('SIGHUP', () => {
     try {
       file = load(options.file);
@@ -57,8 +64,37 @@ async function run(options: Options): Promise<void> {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => done());
     setInterval(() => {}, 1 << 30); // the clock's timers do not keep the process alive
   });
+  api?.close();
+  if (file.api !== null) rmSync(file.api, { force: true });
   speaker.stop(options.shutdown ? 'shutdown' : 'restart');
   setTimeout(() => process.exit(0), options.shutdown ? 500 : 50);
+}
+
+/** The same endpoints as an agent's, on a socket of our own that only root can use. */
+async function serveApi(path: string, speaker: Speaker): Promise<Server> {
+  const app = new Hono();
+  answerErrors(app);
+  bgpRoutes(app, speakerHandle(speaker));
+  app.get('/metrics', (c) => c.redirect('/v1/bgp/metrics'));
+  const listener = getRequestListener(app.fetch);
+  const server = createServer((request, response) => void listener(request, response));
+  rmSync(path, { force: true });
+  const umask = process.umask(0o077);
+  try {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    server.once('error', reject);
+    server.listen(path, resolve);
+    await promise;
+  } catch (error) {
+    throw new BrindleError('invalid-argument', `the API socket ${path} cannot be made: ${errorText(error)}`, {
+      field: 'api',
+      remedy: 'name a path in a directory that exists',
+      cause: error,
+    });
+  } finally {
+    process.umask(umask);
+  }
+  return server;
 }
 
 function load(path: string): SpeakerFile {
