@@ -6,6 +6,7 @@ import { after, describe, it } from 'node:test';
 import { parseResource } from '#model/registry.ts';
 import { keyOf, type Resource } from '#model/resource.ts';
 import { applyResources, type ApplyOptions } from './apply.ts';
+import { deleteResources } from './delete.ts';
 import { EmbeddedStore } from './embedded/store.ts';
 import type { Store } from './store.ts';
 
@@ -123,6 +124,53 @@ describe('applyResources', () => {
     };
     assert.deepEqual(await outcomes(store, [pool('a', '10.0.0.0/16', { disabled: true })]), ['a configured']);
     assert.equal(raced, 2);
+    await store.close();
+  });
+});
+
+describe('deleteResources', () => {
+  it('does not delete what others need, unless they go too or it is forced', async () => {
+    const store = await openStore();
+    const block = (name: string, assigned: object) =>
+      parseResource({
+        apiVersion: 'brindle.dev/v1',
+        kind: 'IPBlock',
+        metadata: { name },
+        spec: { cidr: '10.0.0.0/26', host: 'h1', pool: 'a', assigned },
+      });
+    const filter = parseResource({
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'BGPFilter',
+      metadata: { name: 'f' },
+      spec: {},
+    });
+    const peer = parseResource({
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'BGPPeer',
+      metadata: { name: 'p' },
+      spec: { peerIP: '10.0.0.1', asNumber: 1, filters: ['f'] },
+    });
+    await applyResources(store, [pool('a', '10.0.0.0/16'), block('b', { '10.0.0.1': { handle: 'x' } }), filter, peer]);
+    const keys = {
+      pool: keyOf(pool('a', '10.0.0.0/16')),
+      block: keyOf(block('b', {})),
+      filter: keyOf(filter),
+      peer: keyOf(peer),
+    };
+    await assert.rejects(deleteResources(store, [keys.filter, keys.pool]), (e: Error) => {
+      assert.equal(
+        e.message,
+        'BGPFilter/f is needed by BGPPeer/p (spec.filters)\nIPPool/a is needed by IPBlock/b (1 address on h1)',
+      );
+      return true;
+    });
+    const gone = await deleteResources(store, [keys.peer, keys.filter, { ...keys.peer, name: 'nope' }]);
+    assert.deepEqual(
+      gone.map((d) => d.deleted?.metadata.name ?? null),
+      ['p', 'f', null],
+    );
+    await deleteResources(store, [keys.pool], { force: true });
+    assert.equal((await store.list('IPPool')).resources.length, 0);
     await store.close();
   });
 });

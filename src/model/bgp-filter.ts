@@ -2,6 +2,8 @@
 // decides; where none does, the peer's built-in rule does.
 import { Prefix } from '#net/prefix.ts';
 import { Community } from './bgp-common.ts';
+import type { BGPPeerGroupSpec } from './bgp-peer-group.ts';
+import type { BGPPeerSpec } from './bgp-peer.ts';
 import { defineKind } from './kind.ts';
 import type { Problems } from './problems.ts';
 import type { Resource } from './resource.ts';
@@ -94,6 +96,10 @@ function validateRule(rule: BGPFilterRule, family: 4 | 6, path: string, problems
   }
 }
 
+function usedIn(filters: readonly string[] | undefined, name: string): string | null {
+  return filters?.includes(name) ? 'spec.filters' : null;
+}
+
 export const bgpFilter = defineKind({
   apiVersion: 'projectcalico.org/v3',
   kind: 'BGPFilter',
@@ -104,6 +110,13 @@ export const bgpFilter = defineKind({
   spec: BGPFilterSpec,
   specOptional: true,
   validate,
+  neededBy: [
+    { kind: 'BGPPeer', use: (filter, peer) => usedIn((peer.spec as BGPPeerSpec).filters, filter.metadata.name) },
+    {
+      kind: 'BGPPeerGroup',
+      use: (filter, group) => usedIn((group.spec as BGPPeerGroupSpec).session.filters, filter.metadata.name),
+    },
+  ],
   columns: LISTS.map((list) => ({
     title:
       list === 'exportV4'

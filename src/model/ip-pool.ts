@@ -2,6 +2,7 @@
 // Traps: the CIDR and the block size never change once stored, because leases hang on them; two pools never overlap, not
 // even disabled ones. Encapsulation fields are read for migration and warned about: Brindle has no overlay.
 import { Prefix } from '#net/prefix.ts';
+import type { IPBlockSpec } from './ip-block.ts';
 import { defineKind } from './kind.ts';
 import type { Problems } from './problems.ts';
 import type { Resource } from './resource.ts';
@@ -111,6 +112,13 @@ function validateUpdate(pool: Resource<IPPoolSpec>, previous: Resource<IPPoolSpe
   }
 }
 
+/** A block with no address in use is handed back by its host when the pool has gone. */
+function addressesIn(pool: Resource<IPPoolSpec>, other: Resource): string | null {
+  const block = other.spec as IPBlockSpec;
+  const count = block.pool === pool.metadata.name ? Object.keys(block.assigned).length : 0;
+  return count === 0 ? null : `${count} ${count === 1 ? 'address' : 'addresses'} on ${block.host}`;
+}
+
 export const ipPool = defineKind({
   apiVersion: 'projectcalico.org/v3',
   kind: 'IPPool',
@@ -125,6 +133,7 @@ export const ipPool = defineKind({
   warn,
   validateAgainst,
   validateUpdate,
+  neededBy: [{ kind: 'IPBlock', use: addressesIn }],
   columns: [
     { title: 'CIDR', value: ({ spec }) => spec.cidr },
     { title: 'BLOCK', value: ({ spec }) => `/${spec.blockSize}` },

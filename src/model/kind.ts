@@ -13,6 +13,14 @@ export interface Column<R> {
   readonly wide?: true;
 }
 
+/** How a resource of another kind depends on one of this kind. */
+export interface Need<R = Resource> {
+  /** The other kind, by its `kindKey`. */
+  readonly kind: string;
+  /** What the other uses it for, a few words such as `12 addresses`; null when it does not use it. */
+  readonly use: (resource: R, other: Resource) => string | null;
+}
+
 export interface KindOptions<S extends TSchema, T extends TSchema> {
   /** `projectcalico.org/v3`, `brindle.dev/v1` or another group's. */
   readonly apiVersion: string;
@@ -49,6 +57,8 @@ export interface KindOptions<S extends TSchema, T extends TSchema> {
     previous: Resource<Static<S>, Static<T>>,
     problems: Problems,
   ) => void;
+  /** A resource is not deleted while others need it. */
+  readonly neededBy?: readonly Need<Resource<Static<S>, Static<T>>>[];
   readonly columns?: readonly Column<Resource<Static<S>, Static<T>>>[];
 }
 
@@ -56,7 +66,7 @@ export interface KindOptions<S extends TSchema, T extends TSchema> {
 export interface Kind
   extends Omit<
     KindOptions<TSchema, TSchema>,
-    'defaults' | 'validate' | 'warn' | 'validateAgainst' | 'validateUpdate' | 'columns'
+    'defaults' | 'validate' | 'warn' | 'validateAgainst' | 'validateUpdate' | 'neededBy' | 'columns'
   > {
   readonly shortNames: readonly string[];
   readonly columns: readonly Column<Resource>[];
@@ -65,6 +75,7 @@ export interface Kind
   readonly warn?: (resource: Resource, warnings: Problems) => void;
   readonly validateAgainst?: (resource: Resource, others: readonly Resource[], problems: Problems) => void;
   readonly validateUpdate?: (resource: Resource, previous: Resource, problems: Problems) => void;
+  readonly neededBy?: readonly Need[];
 }
 
 /**

@@ -64,6 +64,14 @@ export const tier = defineKind({
   spec: TierSpec,
   specOptional: true,
   validate,
+  // A policy without its tier would still be enforced, but after all others: not what anybody wants from a deletion.
+  neededBy: ['GlobalNetworkPolicy', 'NetworkPolicy', 'StagedGlobalNetworkPolicy', 'StagedNetworkPolicy'].map(
+    (kind) => ({
+      kind,
+      use: (t: Tier, policy: Resource) =>
+        (policy.spec as { tier?: string }).tier === t.metadata.name ? 'spec.tier' : null,
+    }),
+  ),
   columns: [
     { title: 'ORDER', value: (t) => String(tierSettings(t).order ?? 'last') },
     { title: 'DEFAULT', value: (t) => tierSettings(t).defaultAction },

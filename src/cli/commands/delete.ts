@@ -1,6 +1,7 @@
 // `brindle delete`: by kind and name, by labels, all of a kind, or what files name.
 import type { Command } from 'commander';
-import { BrindleError, isBrindleError } from '#base/errors.ts';
+import { BrindleError } from '#base/errors.ts';
+import { deleteResources } from '#datastore/delete.ts';
 import type { Store } from '#datastore/store.ts';
 import { displayName, KINDS } from '#model/registry.ts';
 import { keyOf, keyText, kindKey, type ResourceKey } from '#model/resource.ts';
@@ -15,6 +16,7 @@ interface DeleteFlags extends StoreOptions, NamespaceOptions {
   readonly selector?: string;
   readonly all?: boolean;
   readonly ignoreNotFound?: boolean;
+  readonly force?: boolean;
 }
 
 interface Target {
@@ -42,6 +44,7 @@ export function register(program: Command): void {
     .option('-l, --selector <labels>', 'everything of the kind with these labels')
     .option('--all', 'everything of the kind')
     .option('--ignore-not-found', 'what is not there is no error')
+    .option('--force', 'also what other resources need')
     .addHelpText(
       'after',
       '\n  brindle delete bgppeer tor-a\n  brindle delete wep -l app=web -A\n  brindle delete -f pools.yaml',
@@ -57,15 +60,18 @@ function collect(value: string, earlier: string[]): string[] {
 
 async function run(store: Store, words: readonly string[], flags: DeleteFlags): Promise<void> {
   const targets = await targetsOf(store, words, flags);
-  const missing: string[] = [];
   if (targets.length === 0) process.stderr.write('Nothing to delete.\n');
-  for (const { key, called } of targets) {
-    try {
-      process.stdout.write(`${displayName(await store.delete(key))} deleted\n`);
-    } catch (error) {
-      if (!isBrindleError(error, 'not-found')) throw error;
-      missing.push(called);
-    }
+  const missing: string[] = [];
+  const options = flags.force ? { force: true } : {};
+  for (const [i, { deleted }] of (
+    await deleteResources(
+      store,
+      targets.map((t) => t.key),
+      options,
+    )
+  ).entries()) {
+    if (deleted) process.stdout.write(`${displayName(deleted)} deleted\n`);
+    else missing.push(targets[i]!.called);
   }
   if (missing.length > 0 && !flags.ignoreNotFound)
     throw new BrindleError('not-found', `${missing.join(', ')} not found`);
