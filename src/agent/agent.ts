@@ -33,6 +33,7 @@ import { Prefix } from '#net/prefix.ts';
 import { LibnftablesDriver } from '#nft/libnftables-driver.ts';
 import { parseSelector } from '#policy/selector/selector.ts';
 import { Libnftables } from '#sys/libnftables.ts';
+import { bgpRoutes } from './api/bgp.ts';
 import { agentApi } from './api/server.ts';
 import { BgpService } from './bgp-service.ts';
 import { ContainerWiring } from './container-wiring.ts';
@@ -209,7 +210,9 @@ export class Agent {
       isSynced: () => this.#isReady,
       version: options.version,
     });
-    const listener = getRequestListener(agentApi(report).fetch);
+    const app = agentApi(report);
+    bgpRoutes(app, this.#bgp.speaker);
+    const listener = getRequestListener(app.fetch);
     this.#server = new SocketServer({
       path: this.socketPath,
       onHttp: (request, response) => void listener(request, response),

@@ -2,7 +2,7 @@
 // In: the host's name, Node, BGPConfiguration, BGPPeer and BGPFilter resources. Out: a SpeakerConfig, or the reason why
 // there is none, and what in the resources could not be honoured.
 // Semantics: Calico's BGPConfiguration and BGPPeer; a node with a route reflector cluster id leaves the mesh.
-import type { PeerConfig, RoutePolicy, SpeakerConfig } from '#bgp/speaker/api.ts';
+import type { FilterSpec, PeerConfig, RoutePolicy, SpeakerConfig } from '#bgp/speaker/api.ts';
 import { errorText } from '#base/errors.ts';
 import type { Resource } from '#model/resource.ts';
 import { IpAddress } from '#net/address.ts';
@@ -54,6 +54,7 @@ export interface BgpResources {
   readonly nodes: readonly Resource[];
   readonly configurations: readonly Resource[];
   readonly peers: readonly Resource[];
+  readonly filters?: readonly Resource[];
 }
 
 export interface BgpPlan {
@@ -97,6 +98,9 @@ export function bgpPlanFor(hostName: string, resources: BgpResources): BgpPlan {
       problems.push(`BGPPeer/${resource.metadata.name}: ${errorText(error)}`);
     }
   }
+  const defined = Object.fromEntries((resources.filters ?? []).map((f) => [f.metadata.name, f.spec as FilterSpec]));
+  const chosen = withoutDoubles([...peers.values()], problems).map((peer) => withKnownFilters(peer, defined, problems));
+  const used = new Set(chosen.flatMap((peer) => [...filtersOf(peer.import), ...filtersOf(peer.export)]));
   return {
     config: {
       routerId: self.ipv4 ?? hashedRouterId(hostName),
@@ -105,7 +109,8 @@ export function bgpPlanFor(hostName: string, resources: BgpResources): BgpPlan {
       listen: listenAddresses(self, configuration).map((address) => ({ address, port: listenPort })),
       gracefulRestart: { enabled: true, restartTime: DEFAULT_RESTART_TIME },
       multipath: { maximumPaths: 16, relax: true },
-      peers: withoutDoubles([...peers.values()], problems),
+      ...(used.size > 0 && { filters: Object.fromEntries([...used].map((name) => [name, defined[name]!])) }),
+      peers: chosen,
       peerRanges: [],
       hostName,
     },
@@ -221,6 +226,24 @@ function configuredPeers(
       ...(self.clusterId !== null && asNumber === self.asNumber && { routeReflectorClient: true }),
     },
   ];
+}
+
+function filtersOf(policy: RoutePolicy): readonly string[] {
+  return typeof policy === 'string' ? [] : policy.filters;
+}
+
+/** A peer whose filter is not there exchanges nothing: what the filter would have stopped is not known. */
+function withKnownFilters(
+  peer: PeerConfig,
+  defined: Readonly<Record<string, FilterSpec>>,
+  problems: string[],
+): PeerConfig {
+  const missing = new Set(
+    [...filtersOf(peer.import), ...filtersOf(peer.export)].filter((n) => !Object.hasOwn(defined, n)),
+  );
+  if (missing.size === 0) return peer;
+  problems.push(`${peer.name}: BGPFilter ${[...missing].join(', ')} is not there; no route is exchanged until it is`);
+  return { ...peer, import: 'none', export: 'none' };
 }
 
 /** Two peers with one address cannot be told apart when they connect; the first by name stays. */

@@ -102,6 +102,7 @@ export class BgpService {
       nodes: this.#ofKind('Node'),
       configurations: this.#ofKind('BGPConfiguration'),
       peers: this.#ofKind('BGPPeer'),
+      filters: this.#ofKind('BGPFilter'),
     });
     const { config, problems } = this.#plan;
     for (const problem of problems) log.warn({ problem }, 'BGP resource not honoured');

@@ -1,10 +1,11 @@
 // The speaker's public face: configuration in, local routes in, best routes out, events and queries. Everything here is
 // plain data (text, numbers, arrays), because the speaker runs in a worker thread and answers over HTTP.
 // Addresses and prefixes are canonical text. Times are milliseconds unless a name says seconds.
+import type { FilterSpec } from '#bgp/filter/compile.ts';
 import type { AddressFamily } from '#bgp/wire/types.ts';
 import type { NeighbourState } from '#bgp/fsm/states.ts';
 
-export type { AddressFamily, NeighbourState };
+export type { AddressFamily, FilterSpec, NeighbourState };
 
 // ---------------------------------------------------------------- configuration
 
@@ -130,6 +131,8 @@ export interface SpeakerConfig {
     /** Paths of equal AS_PATH length suffice (not the same neighbour AS). */
     readonly relax: boolean;
   };
+  /** Filters that policies may name: rule lists as in a BGPFilter's spec. */
+  readonly filters?: Readonly<Record<string, FilterSpec>>;
   readonly peers: readonly PeerConfig[];
   readonly peerRanges: readonly PeerRangeConfig[];
   /** Told to peers in the OPEN. */

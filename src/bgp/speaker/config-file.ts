@@ -6,6 +6,7 @@ import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
 import type {
   AddressFamily,
+  FilterSpec,
   GracefulRestartConfig,
   ListenConfig,
   LocalRoute,
@@ -143,6 +144,38 @@ const policy: Reader<RoutePolicy> = (value, at) => {
   return { filters: names, otherwise: 'all' };
 };
 
+const rules = listOf(
+  object({
+    action: oneOf('Accept', 'Reject'),
+    cidr: text,
+    matchOperator: oneOf('Equal', 'NotEqual', 'In', 'NotIn'),
+    prefixLength: object({ min: integer(0, 128), max: integer(0, 128) }),
+    source: oneOf('RemotePeers'),
+    interface: text,
+    peerType: oneOf('eBGP', 'iBGP'),
+    communities: object({ values: listOf(text) }),
+    asPathPrefix: listOf(asNumber),
+    priority: integer(1, 0x7ffffffe),
+    operations: listOf(
+      object({
+        addCommunity: object({ value: text }),
+        prependASPath: object({ prefix: listOf(asNumber) }),
+        setPriority: object({ value: integer(1, 0x7ffffffe) }),
+      }),
+    ),
+  }),
+);
+const filters: Reader<Record<string, FilterSpec>> = (value, at) => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return wrong(at, `${show(value)} is not a mapping`, 'write NAME: {importV4: [...], exportV4: [...]}');
+  }
+  const read = object({ importV4: rules, exportV4: rules, importV6: rules, exportV6: rules });
+  // The rules themselves are judged by the filter compiler, which knows what goes with what.
+  return Object.fromEntries(
+    Object.entries(value).map(([name, spec]) => [name, read(spec, `${at}.${name}`) as FilterSpec]),
+  );
+};
+
 const OPTIONS = {
   name: text,
   asNumber,
@@ -207,6 +240,7 @@ const FILE = {
   asNumber,
   clusterId: dottedQuad,
   holdTime: integer(0, 65535),
+  filters,
   listen: listOf(object({ address, port: integer(0, 65535) })),
   networks: listOf(network),
   peers: listOf(object(PEER)),
@@ -242,6 +276,7 @@ export function parseSpeakerFile(source: string): SpeakerFile {
       multipath: { maximumPaths: file.multipath.maximumPaths ?? 16, relax: file.multipath.relax ?? false },
     }),
     ...(file.hostName !== undefined && { hostName: file.hostName }),
+    ...(file.filters && { filters: file.filters }),
     listen,
     peers: (file.peers ?? []).map((peer, i) => readPeer(peer, `peers[${i}]`, ownAs)),
     peerRanges: (file.peerRanges ?? []).map((range, i) => readRange(range, `peerRanges[${i}]`, ownAs)),

@@ -71,17 +71,23 @@ export function planChange(before: SpeakerConfig | null, after: SpeakerConfig): 
         (key) => key !== 'peers' && key !== 'peerRanges' && !same(before[key], after[key]),
       )
     : [];
+  const filters = new Set(
+    Object.keys({ ...before?.filters, ...after.filters }).filter(
+      (name) => !same(before?.filters?.[name], after.filters?.[name]),
+    ),
+  );
   const all = speakerFields.find((field) => SPEAKER_RESETS.includes(field));
-  compare(before?.peers ?? [], after.peers, { ...EFFECTS, ...OWN_EFFECTS }, all, changes);
-  compare(before?.peerRanges ?? [], after.peerRanges, { ...EFFECTS, ...RANGE_EFFECTS }, all, changes);
+  compare(before?.peers ?? [], after.peers, { ...EFFECTS, ...OWN_EFFECTS }, all, filters, changes);
+  compare(before?.peerRanges ?? [], after.peerRanges, { ...EFFECTS, ...RANGE_EFFECTS }, all, filters, changes);
   return { changes, speakerFields };
 }
 
-function compare<T extends { readonly name: string }>(
+function compare<T extends PeerOptions & { readonly name: string }>(
   before: readonly T[],
   after: readonly T[],
   effects: Readonly<Record<string, Effect>>,
   resetAll: string | undefined,
+  filters: ReadonlySet<string>,
   out: PeerChange[],
 ): void {
   const old = new Map(before.map((p) => [p.name, p]));
@@ -96,6 +102,11 @@ function compare<T extends { readonly name: string }>(
       continue;
     }
     const fields = differing(known, peer);
+    for (const direction of ['import', 'export'] as const) {
+      const policy = peer[direction];
+      if (typeof policy === 'string' || fields.includes(direction)) continue;
+      if (policy.filters.some((name) => filters.has(name))) fields.push(direction);
+    }
     let effect: Effect | null = resetAll === undefined ? null : 'reset';
     for (const field of fields) {
       const one = effects[field] ?? 'reset';

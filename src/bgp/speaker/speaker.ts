@@ -55,6 +55,7 @@ import type {
   NextHopTracker,
   PasswordRule,
   PeerConfig,
+  PeerOptions,
   PeerRangeConfig,
   ResetReason,
   RouteSink,
@@ -70,6 +71,7 @@ import {
   DEFAULT_MAXIMUM_PATHS,
   DEFAULT_RANGE_LIMIT,
   nextHopAddress,
+  type PeerPolicies,
   ribPeerConfig,
   routerIdNumber,
   ttlOf,
@@ -80,7 +82,7 @@ import { ListenerSet } from './listeners.ts';
 import { RestartHelper } from './restart-helper.ts';
 import { Peer, type PeerHost, type Session } from './peer.ts';
 import { planChange, same } from './plan.ts';
-import { compilePolicies } from './policies.ts';
+import { type Filters, PolicyCompiler } from './policies.ts';
 import { SinkFeed } from './sink-feed.ts';
 
 /** RIB work in one turn of the event loop, in ms. */
@@ -129,7 +131,7 @@ export class Speaker implements PeerHost {
   readonly #tracked = new Map<string, number[]>();
   /** Those it has not answered yet. */
   readonly #unresolved = new Set<string>();
-  #policies = compilePolicies();
+  readonly #policies = new PolicyCompiler();
   #scheduled = false;
   #stopped = false;
   /** After a restart: End-of-RIB waits until the peers that are there have sent theirs. */
@@ -173,6 +175,8 @@ export class Speaker implements PeerHost {
   /** Takes a whole configuration; only what differs is touched. Throws `invalid-argument` with nothing changed. */
   configure(config: SpeakerConfig): ConfigPlan {
     checkConfig(config);
+    this.#policies.sweep();
+    for (const peer of [...config.peers, ...config.peerRanges]) this.#compile(peer, config.filters ?? {});
     const before = this.config;
     const plan = planChange(before, config);
     this.config = config;
@@ -185,7 +189,6 @@ export class Speaker implements PeerHost {
         multipathRelax: config.multipath?.relax ?? false,
       });
     }
-    this.#policies = compilePolicies();
     const ranges = new Map(config.peerRanges.map((r) => [r.name, r]));
     for (const change of plan.changes) {
       if (change.effect === 'removed') {
@@ -277,8 +280,14 @@ export class Speaker implements PeerHost {
   }
 
   #ribConfig(config: EntryConfig): ReturnType<typeof ribPeerConfig> {
-    const policies = { import: this.#policies(config.import), export: this.#policies(config.export) };
-    return ribPeerConfig(config.name, config.address, config, policies);
+    return ribPeerConfig(config.name, config.address, config, this.#compile(config, this.config?.filters ?? {}));
+  }
+
+  #compile(peer: PeerOptions & { readonly name: string }, filters: Filters): PeerPolicies {
+    return {
+      import: this.#policies.compile(peer.import, 'import', filters, `${peer.name}.import`),
+      export: this.#policies.compile(peer.export, 'export', filters, `${peer.name}.export`),
+    };
   }
 
   #reconfigureRib(entry: Entry): void {
