@@ -13,10 +13,12 @@ import type { DesiredUpdate } from '#model/desired.ts';
 import type { CommitFailure, ForeignChange, NftDriver } from '#nft/driver.ts';
 import { Transaction } from '#nft/transaction.ts';
 import { EndpointManager } from './managers/endpoint-manager.ts';
+import { HOST_OWNER, HostEndpointManager } from './managers/host-endpoint-manager.ts';
 import { PolicyManager } from './managers/policy-manager.ts';
 import { type Built, Reconciler } from './reconciler.ts';
 import { baseChains, DISPATCH_FROM, DISPATCH_TO } from './render/base.ts';
 import type { RuleLabel } from './render/chain.ts';
+import type { PolicyShapes } from './render/endpoint.ts';
 import { defaultRenderOptions, markBits, type RenderOptions } from './render/options.ts';
 import { type ObjectStatus, StatusBoard } from './status.ts';
 
@@ -57,6 +59,7 @@ export class Dataplane {
   readonly #status = new StatusBoard();
   readonly #policies: PolicyManager;
   readonly #endpoints: EndpointManager;
+  readonly #hosts: HostEndpointManager;
   #inSync = false;
   #started = false;
   #stopped = false;
@@ -78,9 +81,9 @@ export class Dataplane {
     markBits(this.#options.markMask);
     this.#reconciler = new Reconciler(this.#options.table, [DISPATCH_FROM, DISPATCH_TO]);
     this.#policies = new PolicyManager(this.#reconciler, this.#options, this.#status);
-    this.#endpoints = new EndpointManager(this.#reconciler, this.#options, this.#status, (id) =>
-      this.#policies.shape(id),
-    );
+    const shapes: PolicyShapes = (id) => this.#policies.shape(id);
+    this.#endpoints = new EndpointManager(this.#reconciler, this.#options, this.#status, shapes);
+    this.#hosts = new HostEndpointManager(this.#reconciler, this.#options, this.#status, shapes);
     for (const chain of baseChains(this.#options)) this.#reconciler.wantChain('base', chain);
   }
 
@@ -183,9 +186,11 @@ export class Dataplane {
         return true;
       case 'endpoint':
         if (update.endpoint.kind === 'workload') this.#endpoints.update(update.endpoint);
+        else this.#hosts.update(update.endpoint);
         return true;
       case 'endpoint-removed':
-        this.#endpoints.remove(update.id);
+        if (this.#hosts.has(update.id)) this.#hosts.remove(update.id);
+        else this.#endpoints.remove(update.id);
         return true;
       case 'block':
       case 'block-removed':
@@ -254,8 +259,11 @@ export class Dataplane {
       this.#relist = false;
     }
     for (;;) {
-      this.#endpoints.policiesChanged(this.#policies.render(this.#inSync));
+      const reshaped = this.#policies.render(this.#inSync);
+      this.#endpoints.policiesChanged(reshaped);
+      this.#hosts.policiesChanged(reshaped);
       this.#endpoints.render(this.#inSync);
+      this.#hosts.render(this.#inSync);
       const built = this.#reconciler.build(this.#inSync);
       const owners = this.#status.takeRendered();
       const failure = built.transaction.isEmpty ? null : await this.#driver.commit(built.transaction);
@@ -280,6 +288,7 @@ export class Dataplane {
   #blame(built: Built, failure: CommitFailure): boolean {
     const { transaction } = built;
     const owner = failure.command === null ? transaction.errorOwner : (transaction.owners[failure.command] ?? null);
+    if (owner === HOST_OWNER) return this.#hosts.refuse(errorText(failure.error));
     const match = owner === null ? null : /^(endpoint|policy|set):(.*)$/s.exec(owner);
     if (!match) return false;
     const [, kind, id = ''] = match;

@@ -80,6 +80,16 @@ export interface EndpointTier {
   readonly egress: readonly string[];
 }
 
+/** Where policies of a host endpoint act besides its own traffic. Each list as `tiers`; the tiers of the first two end in Pass whatever they say. */
+export interface HostEndpointTiers {
+  /** Before connection tracking: policies with `untracked`. */
+  readonly untracked: readonly EndpointTier[];
+  /** Before destination NAT, ingress only: policies with `preDnat`. */
+  readonly preDnat: readonly EndpointTier[];
+  /** Traffic that the host forwards: policies with applyOnForward. What none of them decides is allowed. */
+  readonly forward: readonly EndpointTier[];
+}
+
 export interface DesiredEndpoint {
   /** `namespace/name` of the WorkloadEndpoint. */
   readonly id: string;
@@ -92,6 +102,8 @@ export interface DesiredEndpoint {
   readonly tiers: readonly EndpointTier[];
   /** Ids of profiles (DesiredPolicy), in order, tried after the tiers. */
   readonly profiles: readonly string[];
+  /** Only for a host endpoint; absent: no policy acts there. */
+  readonly host?: HostEndpointTiers;
 }
 
 /** A local block: its blackhole route answers for addresses that no container has. */

@@ -267,6 +267,59 @@ describe('policy dataplane on the kernel', () => {
     assert.ok(counted && counted.packets > 0);
   });
 
+  it('guards the host itself by host endpoints, and lets failsafe ports through', async () => {
+    const [raw, pre, normal] = ['raw', 'pre', 'normal'].map((name) => `GlobalNetworkPolicy/${name}`) as [
+      string,
+      string,
+      string,
+    ];
+    const tier = (id: string) => [{ name: 'default', defaultAction: 'deny', ingress: [id], egress: [id] }] as const;
+    const ports = (...list: number[]) => ({ ports: list.map((port) => ({ min: port, max: port })) });
+    const tcp = (parts: Partial<AbstractRule>): AbstractRule => ({
+      ...{ action: 'allow', index: 0, protocol: 'tcp', source: {}, destination: {} },
+      ...parts,
+    });
+    for (const port of [22, 9000, 9001, 9002]) await world.hostAgent.listen('tcp', port);
+    const reach = (...list: number[]) => Promise.all(list.map((p) => world.outsideAgent.probe('tcp', HOST_IPV4, p)));
+    await dataplane.apply([
+      endpoint(a),
+      endpoint(b),
+      {
+        type: 'endpoint',
+        endpoint: {
+          id: 'host/uplink',
+          kind: 'host',
+          interfaceName: 'uplink',
+          addresses: [],
+          tiers: tier(normal),
+          profiles: [],
+          host: { untracked: tier(raw), preDnat: tier(pre), forward: [] },
+        },
+      },
+      policy(normal, { ingress: [tcp({ destination: ports(8080) })] }),
+      policy(raw, {
+        untracked: true,
+        ingress: [tcp({ destination: ports(9000) }), tcp({ action: 'deny', destination: ports(9002) })],
+        egress: [tcp({ source: ports(9000) })],
+      }),
+      policy(pre, { preDnat: true, ingress: [tcp({ destination: ports(9001, 9002) })] }),
+    ]);
+    assert.deepEqual(await reach(22, 8080, 9000, 9001, 9002), ['open', 'open', 'open', 'open', 'silent']);
+    assert.equal(await world.hostAgent.probe('tcp', OUTSIDE_IPV4, 80), 'silent');
+    assert.equal(await world.hostAgent.probe('tcp', a.ipv4, 80), 'open');
+    assert.equal(await a.agent.probe('tcp', HOST_IPV4, 8080), 'open');
+    assert.equal(await a.agent.probe('tcp', OUTSIDE_IPV4, 80), 'open');
+    assert.equal(await world.outsideAgent.probe('tcp', a.ipv6, 80), 'open');
+    await dataplane.apply([
+      policy(normal, { ingress: [] }),
+      policy(pre, { preDnat: true }),
+      policy(raw, { untracked: true }),
+    ]);
+    assert.deepEqual(await reach(22, 8080, 9000), ['open', 'silent', 'silent']);
+    await dataplane.apply([{ type: 'endpoint-removed', id: 'host/uplink' }]);
+    assert.deepEqual(await reach(8080, 9002), ['open', 'open']);
+  });
+
   it('is removed by cleanup, and nothing else is', async () => {
     world.run('nft', ['add table inet other; add chain inet other c']);
     await dataplane.stop();

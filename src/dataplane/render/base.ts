@@ -26,7 +26,7 @@ const INPUT = -10;
 const INPUT_AFTER = -9;
 
 /** ICMPv6 that a link needs to work (RFC 4861, RFC 2710, RFC 3810): it never leaves the link. */
-const LINK_ICMPV6 = [130, 131, 132, 133, 135, 136, 143];
+export const LINK_ICMPV6 = [130, 131, 132, 133, 135, 136, 143];
 
 export function baseChains(options: RenderOptions): RenderedChain[] {
   const chains = [

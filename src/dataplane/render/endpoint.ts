@@ -19,8 +19,25 @@ export function renderEndpoint(
   shapes: PolicyShapes,
   options: RenderOptions,
 ): RenderedChain[] {
-  const writer = new EndpointWriter(endpoint, direction, shapes, markBits(options.markMask));
-  return writer.render();
+  const { tiers, profiles } = endpoint;
+  const chain = endpointChainName(endpoint.interfaceName, direction);
+  return renderPlace({ endpoint: endpoint.id, direction, chain, tiers, profiles }, shapes, options);
+}
+
+/** One chain to dispatch to: some tiers, and what comes behind them. */
+export interface Place {
+  readonly endpoint: string;
+  readonly direction: Direction;
+  /** Name of the chain; chains of tiers are named below it. */
+  readonly chain: string;
+  readonly tiers: readonly EndpointTier[];
+  /** Tried after the tiers, then all is dropped. Null: whatever the tiers pass is let go. */
+  readonly profiles: readonly string[] | null;
+}
+
+/** As `renderEndpoint`, for any place. */
+export function renderPlace(place: Place, shapes: PolicyShapes, options: RenderOptions): RenderedChain[] {
+  return new PlaceWriter(place, shapes, markBits(options.markMask)).render();
 }
 
 /** The chain of an endpoint that cannot be rendered: everything is dropped. */
@@ -31,7 +48,8 @@ export function renderClosedEndpoint(endpoint: DesiredEndpoint, direction: Direc
 
 /** Ids of all policies and profiles that the chains of an endpoint name. */
 export function* policiesOf(endpoint: DesiredEndpoint): Generator<string> {
-  for (const tier of endpoint.tiers) {
+  const { untracked = [], preDnat = [], forward = [] } = endpoint.host ?? {};
+  for (const tier of [...endpoint.tiers, ...untracked, ...preDnat, ...forward]) {
     yield* tier.ingress;
     yield* tier.egress;
   }
@@ -41,35 +59,33 @@ export function* policiesOf(endpoint: DesiredEndpoint): Generator<string> {
 const counter: Statement = { type: 'counter' };
 const drop: Statement = { type: 'drop' };
 
-class EndpointWriter {
-  readonly #endpoint: DesiredEndpoint;
+class PlaceWriter {
+  readonly #place: Place;
   readonly #direction: Direction;
   readonly #shapes: PolicyShapes;
   readonly #pass: number;
   readonly #chains: RenderedChain[] = [];
 
-  constructor(endpoint: DesiredEndpoint, direction: Direction, shapes: PolicyShapes, marks: MarkBits) {
-    this.#endpoint = endpoint;
-    this.#direction = direction;
+  constructor(place: Place, shapes: PolicyShapes, marks: MarkBits) {
+    this.#place = place;
+    this.#direction = place.direction;
     this.#shapes = shapes;
     this.#pass = marks.pass;
   }
 
   render(): RenderedChain[] {
     const main: LabelledRule[] = [];
-    const open = this.#tiers(main) && this.#profiles(main);
+    const open = this.#tiers(main) && this.#place.profiles && this.#profiles(main, this.#place.profiles);
     if (open) {
-      main.push(
-        labelledRule({ type: 'no-profile', endpoint: this.#endpoint.id, direction: this.#direction }, [counter, drop]),
-      );
+      const label = { type: 'no-profile', endpoint: this.#place.endpoint, direction: this.#direction } as const;
+      main.push(labelledRule(label, [counter, drop]));
     }
-    const name = endpointChainName(this.#endpoint.interfaceName, this.#direction);
-    return [renderedChain(name, main), ...this.#chains];
+    return [renderedChain(this.#place.chain, main), ...this.#chains];
   }
 
   /** False when nothing behind the tiers can be reached. */
   #tiers(main: LabelledRule[]): boolean {
-    for (const tier of this.#endpoint.tiers) {
+    for (const tier of this.#place.tiers) {
       const policies = tier[this.#direction];
       if (policies.length === 0) continue;
       if (!policies.some((id) => this.#shapes(id)?.[this.#direction].passes)) {
@@ -78,7 +94,7 @@ class EndpointWriter {
       }
       const rules: LabelledRule[] = [this.#clearPass()];
       this.#tier(tier, rules, true);
-      const name = tierChainName(this.#endpoint.interfaceName, this.#direction, tier.name);
+      const name = tierChainName(this.#place.chain, tier.name);
       this.#chains.push(renderedChain(name, rules));
       main.push(steeringRule(`tier ${tier.name}`, [{ type: 'jump', chain: name }]));
     }
@@ -109,7 +125,7 @@ class EndpointWriter {
     if (allStaged || tier.defaultAction === 'pass') return true;
     const label = {
       type: 'tier-default',
-      endpoint: this.#endpoint.id,
+      endpoint: this.#place.endpoint,
       direction: this.#direction,
       tier: tier.name,
     } as const;
@@ -117,8 +133,8 @@ class EndpointWriter {
     return false;
   }
 
-  #profiles(main: LabelledRule[]): boolean {
-    for (const id of this.#endpoint.profiles) {
+  #profiles(main: LabelledRule[], profiles: readonly string[]): boolean {
+    for (const id of profiles) {
       const shape = this.#shapes(id);
       if (!shape) {
         main.push(this.#missing(id));
@@ -143,7 +159,7 @@ class EndpointWriter {
   #missing(id: string): LabelledRule {
     const label = {
       type: 'fail-closed',
-      of: this.#endpoint.id,
+      of: this.#place.endpoint,
       direction: this.#direction,
       reason: `${id} missing`,
     } as const;

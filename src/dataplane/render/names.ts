@@ -22,9 +22,14 @@ export function endpointChainName(interfaceName: string, direction: Direction): 
   return `${direction === 'egress' ? 'from' : 'to'}/${safe(interfaceName)}`;
 }
 
-/** A tier of one endpoint that needs a chain of its own. */
-export function tierChainName(interfaceName: string, direction: Direction, tier: string): string {
-  return `${endpointChainName(interfaceName, direction)}/${safe(tier)}`;
+/** A tier that needs a chain of its own, reached from `chain`. */
+export function tierChainName(chain: string, tier: string): string {
+  return `${chain}/${safe(tier)}`;
+}
+
+/** A host endpoint's chain for one place in the packet's way; `*` is every interface without an endpoint of its own. */
+export function hostChainName(place: string, interfaceName: string): string {
+  return interfaceName === '*' ? `host-${place}-others` : `host-${place}/${safe(interfaceName)}`;
 }
 
 export function setName(id: string, family: Family, kind: SetKind): string {

@@ -2,6 +2,7 @@
 //   Allow  accept: ends this direction      Deny  drop
 //   Pass   sets the pass bit and returns; the endpoint's tier chain looks at the bit and clears it
 //   Log    writes and goes on               no match: falls off the end, back to the endpoint's list
+// An untracked policy allows by `notrack`, a pre-DNAT one by a mark bit: the chains of the filter let both pass.
 // A staged policy only counts: the first rule that matches returns.
 import type { AbstractRule, DesiredPolicy } from '#model/desired.ts';
 import { LOG_PREFIX_MAX } from '#nft/format.ts';
@@ -82,6 +83,8 @@ function ending(
 ): Statement[] {
   switch (rule.action) {
     case 'allow':
+      if (policy.untracked) return [{ type: 'notrack' }, { type: 'accept' }];
+      if (policy.preDnat) return [{ type: 'set-mark', mask: marks.allowed, value: marks.allowed }, { type: 'accept' }];
       return [{ type: 'accept' }];
     case 'deny':
       return [{ type: 'drop' }];
