@@ -30,9 +30,8 @@ import { keyText, kindKey, type Resource } from '#model/resource.ts';
 import { KINDS } from '#model/registry.ts';
 import type { WorkloadEndpoint } from '#model/workload-endpoint.ts';
 import { Prefix } from '#net/prefix.ts';
-import { LibnftablesDriver } from '#nft/libnftables-driver.ts';
+import { NetlinkNftDriver } from '#nft/netlink/netlink-driver.ts';
 import { parseSelector } from '#policy/selector/selector.ts';
-import { Libnftables } from '#sys/libnftables.ts';
 import { bgpRoutes } from './api/bgp.ts';
 import { agentApi } from './api/server.ts';
 import { BgpService } from './bgp-service.ts';
@@ -121,7 +120,7 @@ export class Agent {
     this.#ipam = parts.ipam;
     const { hostName } = config;
     this.#dataplane = new Dataplane({
-      driver: new LibnftablesDriver(Libnftables.open()),
+      driver: NetlinkNftDriver.open(),
       logger: log.child({ part: 'policy' }),
     });
     this.#calc = new CalcGraph({ hostName, implicitNamespaces: true });

@@ -5,13 +5,12 @@ import { openKernelAccess } from '#dataplane/kernel-access.ts';
 import { INTERFACE_PREFIX, ROUTE_PROTOCOL } from '#dataplane/ownership.ts';
 import { isKernelError } from '#netlink/errors.ts';
 import type { Operation } from '#netlink/types.ts';
-import { LibnftablesDriver } from '#nft/libnftables-driver.ts';
-import { Libnftables } from '#sys/libnftables.ts';
+import { NetlinkNftDriver } from '#nft/netlink/netlink-driver.ts';
 
 export async function cleanup(options: { readonly dryRun: boolean }): Promise<string[]> {
   const removed: string[] = [];
   const kernel = openKernelAccess();
-  const driver = new LibnftablesDriver(Libnftables.open());
+  const driver = NetlinkNftDriver.open();
   try {
     if (await driver.list('brindle', { terse: true })) {
       removed.push('nftables table inet brindle');
