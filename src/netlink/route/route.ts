@@ -5,13 +5,14 @@
 // - An IPv6 route has no scope, and metric 0 means 1024 on adding and "any" on deleting.
 // - An IPv6 multipath route may come as several messages with one next hop each on old kernels; ours sends one.
 import type { Family } from '#net/address.ts';
-import { IpAddress } from '#net/address.ts';
-import { Prefix } from '#net/prefix.ts';
+import type { IpAddress } from '#net/address.ts';
+import type { Prefix } from '#net/prefix.ts';
 import { AF_INET, AF_INET6 } from '#sys/constants.ts';
 import * as c from '../constants.ts';
 import type { LookupOptions } from '../api.ts';
 import type { NewNextHop, NewRoute, NextHop, Route, RouteKey, RouteType } from '../types.ts';
 import { Attributes, broken, fixedHeader, type MessageBuilder, type NetlinkMessage } from '../wire.ts';
+import { readAddress, readPrefix } from './ip.ts';
 
 const RTMSG = 12;
 const RTNEXTHOP = 8;
@@ -175,13 +176,13 @@ export function decodeRoute(message: NetlinkMessage): Route | null {
   const destination = attributes.bytes(c.RTA_DST) ?? new Uint8Array(family === 4 ? 4 : 16);
   const source = attributes.bytes(c.RTA_PREFSRC);
   return {
-    destination: Prefix.of(address(destination, family), header.getUint8(1)),
+    destination: readPrefix(destination, header.getUint8(1), family),
     table: attributes.u32(c.RTA_TABLE) ?? header.getUint8(4),
     protocol: header.getUint8(5),
     type,
     scope: header.getUint8(6),
     metric: attributes.u32(c.RTA_PRIORITY) ?? 0,
-    source: source ? address(source, family) : null,
+    source: source ? readAddress(source, family) : null,
     mtu: attributes.nested(c.RTA_METRICS)?.u32(c.RTAX_MTU) ?? null,
     nextHops: type === 'unicast' || type === 'local' ? decodeNextHops(attributes, family, flags) : [],
   };
@@ -209,8 +210,8 @@ function nextHop(attributes: Attributes, family: Family, flags: number, weight: 
   const via = attributes.bytes(c.RTA_VIA);
   const plain = attributes.bytes(c.RTA_GATEWAY);
   let gateway: IpAddress | null = null;
-  if (plain) gateway = address(plain, family);
-  else if (via) gateway = address(via.subarray(2), via.length === 18 ? 6 : 4);
+  if (plain) gateway = readAddress(plain, family);
+  else if (via) gateway = readAddress(via.subarray(2), via.length === 18 ? 6 : 4);
   return {
     ifindex: ifindex === 0 ? null : ifindex,
     gateway,
@@ -218,9 +219,4 @@ function nextHop(attributes: Attributes, family: Family, flags: number, weight: 
     onlink: (flags & c.RTNH_F_ONLINK) !== 0,
     dead: (flags & (c.RTNH_F_DEAD | c.RTNH_F_LINKDOWN)) !== 0,
   };
-}
-
-function address(bytes: Uint8Array, family: Family): IpAddress {
-  if (bytes.length !== (family === 4 ? 4 : 16)) throw broken(`an IPv${family} address has ${bytes.length} octets`);
-  return IpAddress.fromBytes(bytes);
 }

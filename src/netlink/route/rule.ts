@@ -1,12 +1,12 @@
 // RTM_*RULE: policy routing rules that choose a table. Pure. Spec: rtnetlink(7), linux/fib_rules.h.
 import type { Family } from '#net/address.ts';
-import { IpAddress } from '#net/address.ts';
-import { Prefix } from '#net/prefix.ts';
+import type { Prefix } from '#net/prefix.ts';
 import { AF_INET, AF_INET6 } from '#sys/constants.ts';
 import { checkInterfaceName } from '#sys/sockopt.ts';
 import * as c from '../constants.ts';
 import type { NewRule, Rule } from '../types.ts';
 import { Attributes, fixedHeader, type MessageBuilder, type NetlinkMessage } from '../wire.ts';
+import { readPrefix } from './ip.ts';
 
 const FIB_RULE_HDR = 12;
 const NO_SUPPRESSION = 0xffffffff;
@@ -64,7 +64,7 @@ export function decodeRule(message: NetlinkMessage): Rule | null {
   const attributes = new Attributes(message.payload, FIB_RULE_HDR);
   const prefix = (type: number, length: number): Prefix | null => {
     const bytes = attributes.bytes(type);
-    return bytes ? Prefix.of(IpAddress.fromBytes(bytes), length) : null;
+    return bytes ? readPrefix(bytes, length, domain === AF_INET ? 4 : 6) : null;
   };
   const mark = attributes.u32(c.FRA_FWMARK) ?? null;
   const mask = attributes.u32(c.FRA_FWMASK) ?? null;
