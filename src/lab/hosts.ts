@@ -12,14 +12,13 @@ import type { LabState } from './state.ts';
 /** Where things are that the lab starts: this same program, and the CNI executable beside it. */
 export function programs(): { command: readonly string[]; cniDirectory: string; cniExecutable: string } {
   const here = import.meta.dirname;
-  const bundle = join(here, 'brindle.js');
-  const bundled = existsSync(bundle);
-  const dist = bundled ? here : join(here, '../../dist');
-  const entry = bundled ? bundle : join(here, '../cli/main.ts');
+  const bundled = existsSync(join(here, 'brindle.js'));
+  const root = bundled ? join(here, '..') : join(here, '../..');
+  const brindle = join(root, 'bin/brindle');
   return {
-    command: [process.execPath, '--disable-warning=ExperimentalWarning', entry],
-    cniDirectory: dist,
-    cniExecutable: join(dist, 'brindle-cni'),
+    command: bundled ? [brindle] : ['/usr/bin/env', 'BRINDLE_SOURCE=1', brindle],
+    cniDirectory: join(root, 'dist'),
+    cniExecutable: join(root, 'dist/brindle-cni'),
   };
 }
 
