@@ -93,6 +93,7 @@ export class FakeDisk implements JournalFiles {
   #names = new Map<string, Inode>();
   #durableNames = new Map<string, Inode>();
   operations = 0;
+  syncs = 0;
   failAt = Number.POSITIVE_INFINITY;
   /** null: the machine stops there. Else the operation, and every later one while set, fails with it. */
   error: Error | null = null;
@@ -126,9 +127,8 @@ export class FakeDisk implements JournalFiles {
   }
 
   /** Counts an operation; true when it is the one to break off. */
-  async #step(): Promise<boolean> {
+  #step(): boolean {
     if (this.#stopped) throw new Stopped();
-    await Promise.resolve();
     const breaks = ++this.operations >= this.failAt;
     if (breaks && this.error === null) this.#stopped = true;
     return breaks;
@@ -144,7 +144,8 @@ export class FakeDisk implements JournalFiles {
   }
 
   async open(path: string, empty: boolean): Promise<JournalFile> {
-    if (await this.#step()) this.#break();
+    await Promise.resolve();
+    if (this.#step()) this.#break();
     let inode = this.#names.get(path);
     if (!inode) {
       inode = { cached: Buffer.alloc(0), durable: Buffer.alloc(0) };
@@ -154,8 +155,8 @@ export class FakeDisk implements JournalFiles {
     if (empty) inode.cached = inode.durable = Buffer.alloc(0);
     const file = inode;
     return {
-      write: async (octets, position) => {
-        const breaks = await this.#step();
+      write: (octets, position) => {
+        const breaks = this.#step();
         const part = breaks ? octets.subarray(0, octets.length >> 1) : octets;
         const size = Math.max(file.cached.length, position + part.length);
         const next = Buffer.alloc(size);
@@ -165,11 +166,15 @@ export class FakeDisk implements JournalFiles {
         if (breaks) this.#break();
       },
       sync: async () => {
-        if (await this.#step()) this.#break();
-        file.durable = file.cached;
+        this.syncs++;
+        const cached = file.cached; // what was there when it began
+        await Promise.resolve();
+        if (this.#step()) this.#break();
+        file.durable = cached;
       },
       truncate: async (size) => {
-        if (await this.#step()) this.#break();
+        await Promise.resolve();
+        if (this.#step()) this.#break();
         file.cached = file.cached.subarray(0, size);
         if (file.durable.length > size) file.durable = file.cached;
       },
@@ -178,7 +183,8 @@ export class FakeDisk implements JournalFiles {
   }
 
   async replace(from: string, to: string): Promise<void> {
-    const breaks = await this.#step();
+    await Promise.resolve();
+    const breaks = this.#step();
     const inode = this.#names.get(from);
     if (!inode) throw new Error(`no ${from}`);
     this.#names.delete(from);

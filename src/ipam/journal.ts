@@ -1,8 +1,8 @@
 // The IPAM journal: an append-only file of checksummed records on the host's own disk. In: records, each with the
 // wish to be durable or only to be written. Out: promises that resolve when that is so; the state at the next start.
 //
-// - Written is enough against kill -9, durable against power loss. One fdatasync serves all records that were
-//   written before it began (group commit), and writing goes on meanwhile.
+// - Written is enough against kill -9, durable against power loss. Writing is synchronous, one fdatasync (in a thread)
+//   serves all records that were written before it began (group commit), and writing goes on meanwhile.
 // - The file is rewritten from memory (temporary file, fdatasync, rename) when most of it is history, and after any
 //   failed write or fdatasync: what the page cache holds after such a failure is anybody's guess.
 //   Records that wait when a rewrite begins are not written again, since the memory that is written has them already.
@@ -49,7 +49,7 @@ export interface OpenedJournal {
   readonly problem: BrindleError | null;
 }
 
-/** Reads the file, makes it when absent, and drops a half-written last record. Never throws for what the file holds. */
+/** Reads the file, makes it when absent, and drops a half-written last record. Throws only what the file system does, never for what the file holds. */
 export async function openJournal(options: JournalOptions): Promise<OpenedJournal> {
   const { path, host, files, log } = options;
   const octets = await files.read(path);
@@ -68,8 +68,12 @@ export async function openJournal(options: JournalOptions): Promise<OpenedJourna
   else if (content.tornLength > 0) {
     log.warn({ path, octets: content.tornLength }, 'the last record of the IPAM journal was half written; dropped');
   }
-  const journal = new Journal(options, problem ? null : content.goodLength);
-  return { journal, state, problem };
+  let file: JournalFile | null = null;
+  if (!problem && content.goodLength > 0) {
+    file = await files.open(path, false);
+    await file.truncate(content.goodLength);
+  }
+  return { journal: new Journal(options, file, content.goodLength, problem !== null), state, problem };
 }
 
 export class Journal {
@@ -77,22 +81,26 @@ export class Journal {
   #options: JournalOptions;
   #file: JournalFile | null = null;
   /** Where the next record goes; null: the file must be rewritten before it is appended to. */
-  #position: number | null;
+  #position: number | null = null;
   #sizeAfterRewrite = 0;
+  /** What came while the file was rewritten. */
   #queue: Waiter[] = [];
+  /** Written, and waiting for the next synchronisation. */
   #unsynced: Waiter[] = [];
-  #writing: Promise<void> | null = null;
+  #rewriting: Promise<void> | null = null;
   #syncing: Promise<void> | null = null;
   #closed = false;
-  #refused = false;
+  #refused: boolean;
   #lastError: unknown = null;
 
-  constructor(options: JournalOptions, goodLength: number | null) {
+  /** `file` is open and holds `length` good octets; null: it is refused, or there is none. */
+  constructor(options: JournalOptions, file: JournalFile | null, length: number, refused: boolean) {
     this.path = options.path;
     this.#options = options;
-    this.#position = goodLength === 0 ? null : goodLength;
-    this.#sizeAfterRewrite = goodLength ?? 0;
-    this.#refused = goodLength === null;
+    this.#file = file;
+    this.#position = file ? length : null;
+    this.#sizeAfterRewrite = length;
+    this.#refused = refused;
   }
 
   /** Why the last write failed; null while all is well. */
@@ -110,8 +118,9 @@ export class Journal {
     if (this.#refused) return Promise.reject(corrupt(this.path, 'it was found damaged when the agent started'));
     if (this.#closed) return Promise.reject(new BrindleError('unavailable', `${this.path} is closed`));
     return new Promise((resolve, reject) => {
-      this.#queue.push({ line: encodeRecord(record), durable, resolve, reject });
-      this.#writing ??= this.#writeAll();
+      const waiter = { line: encodeRecord(record), durable, resolve, reject };
+      if (this.#rewriting || this.#isDue()) this.#enqueue(waiter);
+      else this.#write(waiter);
     });
   }
 
@@ -119,58 +128,44 @@ export class Journal {
   async rebuild(keepAs: string): Promise<void> {
     if (this.#refused) await this.#options.files.replace(this.path, keepAs);
     this.#refused = false;
+    await this.#rewriting;
     this.#position = null;
-    await new Promise<void>((resolve, reject) => {
-      this.#queue.push({ line: '', durable: true, resolve, reject });
-      this.#writing ??= this.#writeAll();
-    });
+    await new Promise<void>((resolve, reject) => this.#enqueue({ line: '', durable: true, resolve, reject }));
   }
 
   async close(): Promise<void> {
     this.#closed = true;
-    while (this.#writing || this.#syncing) await (this.#writing ?? this.#syncing);
+    while (this.#rewriting || this.#syncing) await (this.#rewriting ?? this.#syncing);
     await this.#file?.close();
     this.#file = null;
   }
 
-  async #writeAll(): Promise<void> {
-    await Promise.resolve(); // one turn, so that calls made together are written together
-    while (this.#queue.length > 0) {
-      const grown = (this.#position ?? 0) > (this.#options.compactAbove ?? COMPACT_ABOVE);
-      if (this.#position === null || (grown && (this.#position ?? 0) > COMPACT_RATIO * this.#sizeAfterRewrite)) {
-        await this.#rewrite();
-      } else await this.#appendQueue(this.#position);
-    }
-    this.#writing = null;
+  #isDue(): boolean {
+    if (this.#position === null) return true;
+    const isLarge = this.#position > (this.#options.compactAbove ?? COMPACT_ABOVE);
+    return isLarge && this.#position > COMPACT_RATIO * this.#sizeAfterRewrite;
   }
 
-  async #appendQueue(position: number): Promise<void> {
-    const batch = this.#queue.splice(0);
-    try {
-      const octets = Buffer.from(batch.map((waiter) => waiter.line).join(''));
-      this.#file ??= await this.#openAt(position);
-      await this.#file.write(octets, position);
-      if (this.#position === null) {
-        this.#queue.unshift(...batch); // a failed fdatasync meanwhile has asked for a rewrite
-        return;
-      }
-      this.#position = position + octets.length;
-    } catch (error) {
-      this.#fail(batch, error);
+  #write(waiter: Waiter): void {
+    const file = this.#file;
+    if (!file || this.#position === null) {
+      this.#enqueue(waiter); // one that was written just before has failed
       return;
     }
-    for (const waiter of batch) {
-      if (waiter.durable) this.#unsynced.push(waiter);
-      else waiter.resolve();
+    const octets = Buffer.from(waiter.line);
+    try {
+      file.write(octets, this.#position);
+    } catch (error) {
+      this.#fail([waiter], error);
+      return;
     }
-    if (this.#unsynced.length > 0) this.#syncing ??= this.#syncAll(this.#file);
-  }
-
-  /** Opens the file that was read at start, cut to its good part. */
-  async #openAt(position: number): Promise<JournalFile> {
-    const file = await this.#options.files.open(this.path, false);
-    await file.truncate(position);
-    return file;
+    this.#position += octets.length;
+    if (!waiter.durable) {
+      waiter.resolve();
+      return;
+    }
+    this.#unsynced.push(waiter);
+    this.#syncing ??= this.#syncAll(file);
   }
 
   async #syncAll(file: JournalFile): Promise<void> {
@@ -178,7 +173,6 @@ export class Journal {
       const batch = this.#unsynced.splice(0);
       try {
         await file.sync();
-        this.#lastError = null;
         for (const waiter of batch) waiter.resolve();
       } catch (error) {
         this.#fail([...batch, ...this.#unsynced.splice(0)], error);
@@ -187,30 +181,47 @@ export class Journal {
     this.#syncing = null;
   }
 
+  #enqueue(waiter: Waiter): void {
+    this.#queue.push(waiter);
+    this.#rewriting ??= this.#rewrite();
+  }
+
   async #rewrite(): Promise<void> {
-    if (this.#syncing) await this.#syncing;
-    const batch = this.#queue.splice(0);
-    const header: JournalRecord = { op: 'journal', version: JOURNAL_VERSION, host: this.#options.host };
-    let text = encodeRecord(header);
-    for (const record of this.#options.snapshot()) text += encodeRecord(record);
-    const octets = Buffer.from(text);
-    let made: JournalFile | null = null;
+    // First the synchronisation that is under way; this also lets calls that were made together share the rewrite.
+    await this.#syncing;
+    while (this.#queue.length > 0) {
+      const batch = this.#queue.splice(0);
+      const header: JournalRecord = { op: 'journal', version: JOURNAL_VERSION, host: this.#options.host };
+      let text = encodeRecord(header);
+      for (const record of this.#options.snapshot()) text += encodeRecord(record);
+      try {
+        await this.#replaceBy(Buffer.from(text));
+      } catch (error) {
+        this.#fail(batch, error);
+        continue;
+      }
+      this.#lastError = null;
+      for (const waiter of batch) waiter.resolve();
+      for (const waiter of this.#queue.splice(0)) this.#write(waiter);
+    }
+    this.#rewriting = null;
+  }
+
+  async #replaceBy(octets: Uint8Array): Promise<void> {
+    const { files } = this.#options;
+    const made = await files.open(`${this.path}.new`, true);
     try {
-      made = await this.#options.files.open(`${this.path}.new`, true);
-      await made.write(octets, 0);
+      made.write(octets, 0);
       await made.sync();
-      await this.#options.files.replace(`${this.path}.new`, this.path);
+      await files.replace(`${this.path}.new`, this.path);
     } catch (error) {
-      await made?.close().catch(() => undefined);
-      this.#fail(batch, error);
-      return;
+      await made.close().catch(() => undefined);
+      throw error;
     }
     await this.#file?.close().catch(() => undefined);
     this.#file = made;
     this.#position = octets.length;
     this.#sizeAfterRewrite = octets.length;
-    this.#lastError = null;
-    for (const waiter of batch) waiter.resolve();
   }
 
   #fail(batch: readonly Waiter[], cause: unknown): void {
@@ -222,10 +233,7 @@ export class Journal {
     const error = new BrindleError(
       'unavailable',
       `the IPAM journal ${this.path} cannot be written: ${errorText(cause)}`,
-      {
-        remedy: 'see that the disk is writable and has room; then try again',
-        cause,
-      },
+      { remedy: 'see that the disk is writable and has room; then try again', cause },
     );
     for (const waiter of batch) waiter.reject(error);
   }
