@@ -80,6 +80,12 @@ describe('brindle', () => {
       'No workloadendpoints found in namespace default. There is 1 in other namespaces: add -A.\n',
     );
     assert.deepEqual([missing.status, missing.out, missing.err], [1, '', 'error: ippool "x", ippool "y" not found\n']);
+    const changed = await brindle(['diff', '-f', '-'], yaml.out.replace('natOutgoing: false', 'natOutgoing: true'));
+    assert.equal(changed.status, 1);
+    assert.match(
+      changed.out,
+      /^--- stored ippool\.projectcalico\.org\/default\n\+\+\+ new [^]*\n-  natOutgoing: false\n\+  natOutgoing: true\n/,
+    );
     const again = await brindle(['apply', '-f', '-'], yaml.out);
     assert.equal(again.out, 'ippool.projectcalico.org/default unchanged\n');
   });

@@ -14,6 +14,7 @@ const VERBS: Record<string, { summary: string; load: () => Promise<{ register: R
   apply: { summary: 'create or change resources from files', load: () => import('./commands/apply.ts') },
   create: { summary: 'create resources from files', load: () => import('./commands/apply.ts') },
   replace: { summary: 'change resources from files', load: () => import('./commands/apply.ts') },
+  diff: { summary: 'show what apply would change', load: () => import('./commands/diff.ts') },
   delete: { summary: 'delete resources', load: () => import('./commands/delete.ts') },
   label: { summary: 'set and remove labels', load: () => import('./commands/label.ts') },
   'api-resources': { summary: 'list the kinds of resources', load: () => import('./commands/api-resources.ts') },

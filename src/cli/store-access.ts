@@ -1,10 +1,9 @@
 // Which store a verb works on: `--store PATH`, else BRINDLE_STORE, else the configuration file (`--config`, BRINDLE_CONFIG,
 // /etc/brindle/brindle.yaml). In: options. Out: an open store that is closed again.
 import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { BrindleError } from '#base/errors.ts';
-import { readConfig } from '#datastore/config.ts';
+import { readConfig, storeAt, storeFromEnvironment } from '#datastore/config.ts';
 import { openStore, type StoreConfig } from '#datastore/open.ts';
 import type { Store } from '#datastore/store.ts';
 
@@ -22,10 +21,9 @@ export function addStoreOptions(command: Command): Command {
     );
 }
 
-export function storeConfig(options: StoreOptions, environment: NodeJS.ProcessEnv = process.env): StoreConfig {
-  const path = options.store ?? (options.config === undefined ? environment['BRINDLE_STORE'] || undefined : undefined);
-  if (path !== undefined) return { embedded: { path: resolve(path) } };
-  return readConfig(options.config, environment).store;
+export function storeConfig(options: StoreOptions): StoreConfig {
+  if (options.store !== undefined) return storeAt(options.store);
+  return (options.config === undefined ? storeFromEnvironment() : undefined) ?? readConfig(options.config).store;
 }
 
 /**

@@ -1,12 +1,15 @@
 // Reads the configuration file. In: a path, or nothing for the default one. Out: a complete AgentConfig.
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { BrindleError } from '#base/errors.ts';
 import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
+import type { StoreConfig } from './open.ts';
 
 /**
- * @param path a file that must exist; undefined: BRINDLE_CONFIG, else /etc/brindle/brindle.yaml, which may be missing
+ * @param path a file that must exist; undefined: BRINDLE_CONFIG, else /etc/brindle/brindle.yaml, which may be missing.
+ * BRINDLE_STORE comes before the store of the file, unless the file is named by `path`.
  * Errors: `not-found`, `permission`, `invalid-argument` (no YAML), InvalidResourceError.
  */
 export function readConfig(path?: string, environment: NodeJS.ProcessEnv = process.env): AgentConfig {
@@ -39,5 +42,18 @@ export function readConfig(path?: string, environment: NodeJS.ProcessEnv = proce
       cause: error,
     });
   }
-  return parseAgentConfig(value, file, hostname());
+  const config = parseAgentConfig(value, file, hostname());
+  const store = path === undefined ? storeFromEnvironment(environment) : undefined;
+  return store ? { ...config, store } : config;
+}
+
+/** The store that BRINDLE_STORE names: the path of an embedded one. Undefined when it is not set. */
+export function storeFromEnvironment(environment: NodeJS.ProcessEnv = process.env): StoreConfig | undefined {
+  const path = environment['BRINDLE_STORE'];
+  return path ? storeAt(path) : undefined;
+}
+
+/** What `--store` and BRINDLE_STORE may say. */
+export function storeAt(path: string): StoreConfig {
+  return { embedded: { path: resolve(path) } };
 }

@@ -1,41 +1,28 @@
 // `brindle agent`: runs the daemon; `brindle agent cleanup` removes what it left in the kernel.
-import { readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
 import type { Command } from 'commander';
-import { parse } from 'yaml';
 import { errorText } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
 import { VERSION } from '../version.ts';
-import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
+import { readConfig } from '#datastore/config.ts';
+import type { AgentConfig } from '#model/agent-config.ts';
 
 export function register(program: Command): void {
   const agent = program
     .command('agent')
     .description('run the daemon of this host: addresses, routes, policy and BGP for its containers')
-    .option('-c, --config <file>', 'configuration file', process.env['BRINDLE_CONFIG'] ?? DEFAULT_CONFIG_PATH)
-    .action((options: { config: string }) => runAgent(readConfig(options.config)));
+    .option('-c, --config <file>', 'configuration file (BRINDLE_CONFIG, else /etc/brindle/brindle.yaml)')
+    .action((options: { config?: string }) => runAgent(readConfig(options.config)));
   agent
     .command('cleanup')
     .description("remove Brindle's routes, nftables table and container interfaces from this host, also after a crash")
-    .option('-c, --config <file>', 'configuration file', process.env['BRINDLE_CONFIG'] ?? DEFAULT_CONFIG_PATH)
+    .option('-c, --config <file>', 'configuration file (BRINDLE_CONFIG, else /etc/brindle/brindle.yaml)')
     .option('--dry-run', 'say what would be removed')
-    .action(async (options: { config: string; dryRun?: boolean }) => {
+    .action(async (options: { config?: string; dryRun?: boolean }) => {
       const { cleanup } = await import('#agent/cleanup.ts');
       const removed = await cleanup({ dryRun: options.dryRun === true });
       for (const line of removed) console.log(options.dryRun ? `would remove ${line}` : `removed ${line}`);
       if (removed.length === 0) console.log('nothing of Brindle is in this kernel');
     });
-}
-
-/** A missing file at the default place is all defaults. */
-function readConfig(path: string): AgentConfig {
-  let text = '';
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    if (path !== DEFAULT_CONFIG_PATH || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  return parseAgentConfig(parse(text) as unknown, path, hostname());
 }
 
 async function runAgent(config: AgentConfig): Promise<void> {

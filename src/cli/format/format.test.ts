@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import fc from 'fast-check';
 import { formatAge } from './age.ts';
+import { diffLines, unifiedDiff } from './diff.ts';
 import { displayWidth, formatTable } from './table.ts';
 import { asDocument, toYaml } from './yaml.ts';
 
@@ -62,5 +64,29 @@ describe('yaml', () => {
       'apiVersion: v\nkind: K\nmetadata:\n  name: a\n  labels: {}\n  resourceVersion: "1"\nspec: {}\n',
     );
     assert.match(toYaml(asDocument([resource], false)), /^apiVersion: v1\nkind: List\nitems:\n {2}- apiVersion: v\n/);
+  });
+});
+
+describe('unifiedDiff', () => {
+  it('is what diff -u says', () => {
+    const before = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', ''].join('\n');
+    const after = before.replace('b\n', 'B\n').replace('l\n', 'l\nm\n');
+    assert.equal(
+      unifiedDiff(before, after, ['x', 'y']),
+      '--- x\n+++ y\n@@ -1,5 +1,5 @@\n a\n-b\n+B\n c\n d\n e\n@@ -10,3 +10,4 @@\n j\n k\n l\n+m\n',
+    );
+    assert.equal(unifiedDiff('', 'a\n', ['x', 'y']), '--- x\n+++ y\n@@ -0,0 +1,1 @@\n+a\n');
+    assert.equal(unifiedDiff('a\n', 'a\n', ['x', 'y']), '');
+  });
+  it('leads from one text to the other', () => {
+    const text = fc.array(fc.constantFrom('a', 'b', 'c'), { maxLength: 12 });
+    fc.assert(
+      fc.property(text, text, (a, b) => {
+        const lines = diffLines(a.join('\n'), b.join('\n'));
+        const side = (not: string) => lines.filter((line) => line.sign !== not).map((line) => line.text);
+        assert.deepEqual(side('+'), a);
+        assert.deepEqual(side('-'), b);
+      }),
+    );
   });
 });
