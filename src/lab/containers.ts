@@ -119,7 +119,7 @@ export async function callCni(
       ...daemonEnvironment(state.name),
       BRINDLE_SOCKET: socketOf(state, host.spec.name),
       CNI_COMMAND: verb,
-      CNI_CONTAINERID: container.namespace,
+      CNI_CONTAINERID: container.name,
       CNI_NETNS: namespacePath(container.namespace),
       CNI_IFNAME: 'eth0',
       CNI_PATH: programs().cniDirectory,
