@@ -10,13 +10,20 @@ import { isAlive, type LabProcess, startDaemon, until } from './processes.ts';
 import type { LabState } from './state.ts';
 
 /** Where things are that the lab starts: this same program, and the CNI executable beside it. */
-export function programs(): { command: readonly string[]; cniDirectory: string; cniExecutable: string } {
+export function programs(): {
+  readonly command: readonly string[];
+  /** Where `brindle` is. */
+  readonly commandDirectory: string;
+  readonly cniDirectory: string;
+  readonly cniExecutable: string;
+} {
   const here = import.meta.dirname;
   const bundled = existsSync(join(here, 'brindle.js'));
   const root = bundled ? join(here, '..') : join(here, '../..');
   const brindle = join(root, 'bin/brindle');
   return {
     command: bundled ? [brindle] : ['/usr/bin/env', 'BRINDLE_SOURCE=1', brindle],
+    commandDirectory: join(root, 'bin'),
     cniDirectory: join(root, 'dist'),
     cniExecutable: join(root, 'dist/brindle-cni'),
   };
@@ -28,6 +35,20 @@ export function socketOf(state: LabState, host: string): string {
 
 export function conflistOf(state: LabState, host: string): string {
   return state.path(host, 'cni', '10-brindle.conflist');
+}
+
+/** With these in the environment, `brindle` and the CNI executable work on this host. */
+export function hostVariables(state: LabState, host: string): Record<string, string> {
+  return {
+    CNI_PATH: programs().cniDirectory,
+    BRINDLE_CNI_CONF: conflistOf(state, host),
+    BRINDLE_SOCKET: socketOf(state, host),
+    BRINDLE_CONFIG: configOf(state, host),
+  };
+}
+
+function configOf(state: LabState, host: string): string {
+  return state.path(host, 'brindle.yaml');
 }
 
 /** Writes the agent's configuration and the CNI network configuration of a host. */
@@ -43,7 +64,7 @@ export function writeHostFiles(state: LabState, host: PlannedHost): void {
     stateDirectory: state.path(name, 'state'),
     logLevel: 'info',
   };
-  writeFileSync(state.path(name, 'brindle.yaml'), stringify(config));
+  writeFileSync(configOf(state, name), stringify(config));
   const conflist = {
     cniVersion: '1.0.0',
     cniVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
@@ -59,7 +80,7 @@ export function startAgent(state: LabState, host: PlannedHost): LabProcess {
   return startDaemon(state, {
     name: agentName(name),
     namespace: host.namespace,
-    command: [...programs().command, 'agent', '--config', state.path(name, 'brindle.yaml')],
+    command: [...programs().command, 'agent', '--config', configOf(state, name)],
     log: state.path(name, 'agent.log'),
   });
 }

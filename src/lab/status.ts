@@ -1,4 +1,5 @@
 // What `brindle lab status` tells: gathered as plain data, and as text for people.
+import { formatTable } from '#cli/format/table.ts';
 import { type AgentState, agentOf, agentState } from './hosts.ts';
 import type { Lab } from './lab.ts';
 import type { RouterSession } from './routers/driver.ts';
@@ -88,23 +89,11 @@ export function statusText(status: LabStatus): string {
   const parts = [
     `Lab ${status.name} in ${status.directory}`,
     '',
-    ...table(['HOST', 'RACK', 'ADDRESSES', 'UPLINKS', 'AGENT', 'CONTAINERS'], hosts),
+    formatTable(['HOST', 'RACK', 'ADDRESSES', 'UPLINKS', 'AGENT', 'CONTAINERS'], hosts),
   ];
-  if (routers.length > 0) parts.push('', ...table(['ROUTER', 'SOFTWARE', 'AS', 'BGP SESSIONS'], routers), ...broken);
+  if (routers.length > 0) parts.push('', formatTable(['ROUTER', 'SOFTWARE', 'AS', 'BGP SESSIONS'], routers), ...broken);
   if (containers.length > 0) {
-    parts.push('', ...table(['CONTAINER', 'ADDRESSES', 'LABELS', 'SERVES PORT'], containers));
+    parts.push('', formatTable(['CONTAINER', 'ADDRESSES', 'LABELS', 'SERVES PORT'], containers));
   }
   return parts.join('\n');
-}
-
-/** Columns as wide as their longest cell, two spaces between. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const all = [head, ...rows];
-  const widths = head.map((_, i) => Math.max(...all.map((row) => (row[i] ?? '').length)));
-  return all.map((row) =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  );
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { BrindleError } from '#base/errors.ts';
-import { conflistOf, programs, socketOf } from '#lab/hosts.ts';
+import { hostVariables, programs } from '#lab/hosts.ts';
 import { down, Lab, type Progress } from '#lab/lab.ts';
 import { DEFAULT_LAB } from '#lab/plan.ts';
 import { matrixText, probeMatrix } from '#lab/matrix.ts';
@@ -104,18 +104,14 @@ export function register(program: Command): void {
       process.exitCode = await exec(Lab.open(options.name), target, words);
     });
 
-  verb('env <host>', 'shell variables with which the CNI executable can be called by hand in that host').action(
-    (host: string, options: Named) => {
-      const open = Lab.open(options.name);
-      open.host(host);
-      const variables = {
-        CNI_PATH: programs().cniDirectory,
-        BRINDLE_CNI_CONF: conflistOf(open.state, host),
-        BRINDLE_SOCKET: socketOf(open.state, host),
-      };
-      for (const [key, value] of Object.entries(variables)) console.log(`export ${key}='${value}'`);
-    },
-  );
+  verb(
+    'env <host>',
+    "shell variables for a host: of its CNI executable, its agent's socket and its configuration",
+  ).action((host: string, options: Named) => {
+    const open = Lab.open(options.name);
+    open.host(host);
+    for (const [key, value] of Object.entries(hostVariables(open.state, host))) console.log(`export ${key}='${value}'`);
+  });
 
   verb('status', 'hosts, agents, routers, BGP sessions and containers')
     .addOption(new Option('-o, --output <format>').choices(['table', 'json']).default('table'))
@@ -192,12 +188,20 @@ function namespaceOfTarget(lab: Lab, target: string): string {
   return lab.container(target).namespace;
 }
 
-/** Runs a command with this terminal and returns its exit code (128 + n when signal n ended it). */
+/** Runs a command with this terminal and returns its exit code (130 when a signal ended it). */
 async function exec(lab: Lab, target: string, command: readonly string[]): Promise<number> {
   const namespace = namespaceOfTarget(lab, target);
+  const [node = ''] = target.split('/', 1);
+  const isHost = lab.plan.hosts.some((host) => host.spec.name === node);
   const child = spawnIn(namespace, command, {
     stdio: 'inherit',
-    env: { ...process.env, BRINDLE_LAB: lab.state.name },
+    env: {
+      ...process.env,
+      ...(isHost ? hostVariables(lab.state, node) : {}),
+      PATH: `${programs().commandDirectory}:${process.env['PATH'] ?? ''}`,
+      BRINDLE_LAB: lab.state.name,
+      BRINDLE_LAB_NAME: lab.state.name,
+    },
   });
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   child.on('error', reject);

@@ -49,7 +49,8 @@ export function birdConfig(router: PlannedRouter): string {
     'log stderr all;',
     '',
     'protocol device { scan time 60; }',
-    'protocol direct { ipv4; ipv6; }',
+    // Other routers must be told of the wires here; hosts need not.
+    ...(router.neighbors.some((n) => n.role === 'router') ? ['protocol direct { ipv4; ipv6; }'] : []),
     kernel(4),
     kernel(6),
     '',
