@@ -83,12 +83,18 @@ export function storeError(error: unknown, path: string): BrindleError {
         remedy: 'check the rights of the file and its folder, and that the file system is not mounted read-only',
         cause: error,
       });
-    case SQLITE.cantopen:
-      return new BrindleError('unavailable', `the store ${path} cannot be opened: ${whyNotWritable(path) ?? text}`, {
-        remedy:
-          'check the path, the rights of the file and its folder, and that the file system is not mounted read-only',
-        cause: error,
-      });
+    case SQLITE.cantopen: {
+      const why = whyNotWritable(path) ?? text;
+      return new BrindleError(
+        why.startsWith(NO_RIGHT) ? 'permission' : 'unavailable',
+        `the store ${path} cannot be opened: ${why}`,
+        {
+          remedy:
+            'check the path, the rights of the file and its folder, and that the file system is not mounted read-only',
+          cause: error,
+        },
+      );
+    }
     case SQLITE.busy:
     case SQLITE.locked:
       return new BrindleError('unavailable', `the store ${path} is held by another process for too long`, {
@@ -110,6 +116,8 @@ export function storeError(error: unknown, path: string): BrindleError {
   }
 }
 
+const NO_RIGHT = 'no right to write';
+
 /** SQLite writes side files even to read, and does not say what keeps it from it. Null when nothing is found. */
 function whyNotWritable(path: string): string | null {
   for (const place of [dirname(path), path]) {
@@ -119,7 +127,7 @@ function whyNotWritable(path: string): string | null {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === 'EROFS') return 'the file system is read-only';
-      return code === 'EACCES' ? `no right to write ${place}` : `${place}: ${String(code)}`;
+      return code === 'EACCES' ? `${NO_RIGHT} ${place}` : `${place}: ${String(code)}`;
     }
   }
   return null;
