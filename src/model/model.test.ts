@@ -145,6 +145,9 @@ describe('kinds', () => {
   it('are found by any of their names', () => {
     for (const word of ['IPPool', 'ippool', 'ippools', 'pool', 'ippools.projectcalico.org'])
       assert.equal(findKind(word)?.kind, 'IPPool');
+    assert.equal(findKind('endpoints')?.kind, 'WorkloadEndpoint');
+    assert.equal(findKind('endpoints.core')?.kind, 'Endpoints');
+    assert.equal(findKind('node')?.apiVersion, 'projectcalico.org/v3');
     assert.throws(() => requireKind('ippols'), /did you mean|no kind/);
   });
 });

@@ -67,6 +67,9 @@ export interface ParseOptions {
   readonly kinds?: readonly Kind[];
 }
 
+/** Groups whose kinds a bare word means, where another group has a kind of the same name. */
+const OUR_GROUPS = ['projectcalico.org', 'brindle.dev'];
+
 /** The kind by what a person types: kind, plural, singular or short name, any case. Null when there is none. */
 export function findKind(word: string, kinds: readonly Kind[] = KINDS): Kind | null {
   const wanted = word.toLowerCase();
@@ -74,11 +77,12 @@ export function findKind(word: string, kinds: readonly Kind[] = KINDS): Kind | n
   const dot = wanted.indexOf('.');
   const name = dot < 0 ? wanted : wanted.slice(0, dot);
   const group = dot < 0 ? null : wanted.slice(dot + 1);
-  for (const kind of kinds) {
-    if (group !== null && (groupOf(kind.apiVersion) || 'core') !== group) continue;
-    if ([kind.kind.toLowerCase(), kind.plural, kind.singular, ...kind.shortNames].includes(name)) return kind;
-  }
-  return null;
+  const found = kinds.filter(
+    (kind) =>
+      (group === null || (groupOf(kind.apiVersion) || 'core') === group) &&
+      [kind.kind.toLowerCase(), kind.plural, kind.singular, ...kind.shortNames].includes(name),
+  );
+  return found.find((kind) => OUR_GROUPS.includes(groupOf(kind.apiVersion))) ?? found[0] ?? null;
 }
 
 /** As `findKind`, with an `invalid-argument` that names the nearest kind in place of null. */

@@ -37,7 +37,7 @@ export function register(program: Command): void {
         return out;
       });
       if (texts.length === 0) process.stderr.write('Nothing found.\n');
-      else process.stdout.write(texts.join('\n\n'));
+      else process.stdout.write(texts.join('\n'));
     });
 }
 
