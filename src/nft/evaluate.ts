@@ -171,7 +171,9 @@ class Walk {
         return p.family === m.family && this.#inSet(m.set, this.#address(m.side)) !== (m.not ?? false);
       case 'service-set': {
         const port = this.#port(m.side);
-        if (p.family !== m.family || port === undefined) return false;
+        if (p.family !== m.family) return false;
+        // Other protocols have some octets where ports would be, but no element with their number.
+        if (port === undefined) return m.not ?? false;
         const element = `${this.#address(m.side)} . ${p.protocol} . ${port}`;
         return this.#table.elements(m.set).has(element) !== (m.not ?? false);
       }
