@@ -163,7 +163,7 @@ const world: fc.Arbitrary<World> = fc
       kind: 'workload',
       interfaceName: `cali${n}`,
       addresses: [],
-      tiers: pair[n]!,
+      tiers: pair[n],
       profiles: ['Profile/p'],
     });
     return { sets, policies: new Map(policies.map((p) => [p.id, p])), endpoints: [endpoint(0), endpoint(1)] };
