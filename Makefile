@@ -18,6 +18,11 @@ build: dist/brindle.js ## bundle the command into dist/ and compile the CNI exec
 dist/brindle.js: $(NODE) $(SOURCES) tools/build.ts
 	$(NODE) tools/build.ts
 
+demo: build ## three hosts, a real router, containers and a policy, shown step by step; cleans up after itself
+	tools/install-needs 'the demo needs a real router, network tools and a small web server' \
+	  bird2 iproute2 nftables libnftables1 busybox-static
+	$(if $(filter 0,$(shell id -u)),,sudo) $(NODE) --disable-warning=ExperimentalWarning tools/demo.ts
+
 test: build ## install what the tests need and run them all
 	tools/install-test-needs
 	$(NODE) tools/run-tests.ts

@@ -131,10 +131,14 @@ export async function callCni(
   const errors: Buffer[] = [];
   child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
   child.stderr?.on('data', (chunk: Buffer) => errors.push(chunk));
+  let milliseconds = 0;
   child.on('error', reject);
+  child.on('exit', () => {
+    milliseconds = performance.now() - start;
+  });
   child.on('close', (code) => {
     const output = Buffer.concat(out.length > 0 ? out : errors).toString();
-    resolve({ status: code ?? 255, output, milliseconds: performance.now() - start });
+    resolve({ status: code ?? 255, output, milliseconds });
   });
   child.stdin?.on('error', () => {}); // it may end without reading: its status tells
   child.stdin?.end(JSON.stringify(config));

@@ -31,6 +31,8 @@ export interface UpOptions {
   readonly agents?: boolean;
   readonly progress?: Progress;
   readonly kernel?: FabricKernel;
+  /** When it is aborted, the making stops and what was made is removed. */
+  readonly signal?: AbortSignal;
 }
 
 const AGENT_READY_MS = 60_000;
@@ -61,22 +63,21 @@ export class Lab {
     const kernel = options.kernel ?? machineKernel;
     requireRoot();
     const state = new LabState(options.name ?? DEFAULT_LAB);
-    const { topology, progress = () => {}, agents = true } = options;
+    const { topology, progress = () => {}, agents = true, signal } = options;
     const plan = makePlan(state.name, topology);
     for (const router of plan.routers) routerDriver(router).check();
     refuseForeign(kernel, namespacesOf(plan));
     state.create();
+    const step = (name: string, work: () => unknown): Promise<void> => timed(progress, name, work, signal);
     try {
       const lab = new Lab(state, { version: 1, topology, agents, createdAt: new Date().toISOString() }, kernel);
-      await timed(progress, 'namespaces, wires and addresses', () => lab.#build(plan));
-      await timed(progress, 'routers', () =>
-        plan.routers.forEach((router) => routerDriver(router).start(state, router)),
-      );
+      await step('namespaces, wires and addresses', () => lab.#build(plan));
+      await step('routers', () => plan.routers.forEach((router) => routerDriver(router).start(state, router)));
       state.save(lab.file);
       if (!agents) return lab;
-      await timed(progress, 'store', () => applyToStore(state, labResources(topology, plan)));
-      await timed(progress, 'agents', () => lab.#startAgents(plan.hosts));
-      await timed(progress, 'BGP sessions', () => lab.waitSessions());
+      await step('store', () => applyToStore(state, labResources(topology, plan)));
+      await step('agents', () => lab.#startAgents(plan.hosts));
+      await step('BGP sessions', () => lab.waitSessions());
       return lab;
     } catch (error) {
       await down(state.name, kernel);
@@ -294,8 +295,16 @@ function requireRoot(): void {
   });
 }
 
-async function timed(progress: Progress, step: string, work: () => unknown): Promise<void> {
+async function timed(progress: Progress, step: string, work: () => unknown, signal?: AbortSignal): Promise<void> {
+  signal?.throwIfAborted();
   const start = performance.now();
-  await work();
+  const aborted = Promise.withResolvers<never>();
+  const abort = (): void => aborted.reject(signal?.reason);
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([work(), aborted.promise]);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
   progress(step, performance.now() - start);
 }

@@ -143,12 +143,12 @@ function topologyOf(options: { hosts: number; router: RouterKind | 'none'; file?
 
 async function up(name: string, topology: Topology, agents: boolean): Promise<void> {
   // A half-built lab is not left behind by Ctrl-C.
-  const interrupted = (): void => {
-    void down(name).finally(() => process.exit(130));
-  };
-  process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
-  const lab = await Lab.up({ name, topology, agents, progress: printStep });
-  process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
+  const abort = new AbortController();
+  const interrupted = (): void =>
+    abort.abort(new BrindleError('unavailable', 'interrupted; nothing is left of the lab'));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupted);
+  const lab = await Lab.up({ name, topology, agents, progress: printStep, signal: abort.signal });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupted);
   const routers = lab.plan.routers.map((router) => `${router.spec.name} (${routerDriver(router).version()})`);
   const between = routers.length > 0 ? `below ${routers.join(', ')}` : 'on one Ethernet';
   console.log(`lab ${name} is up: ${lab.plan.hosts.length} hosts ${between}`);
