@@ -9,7 +9,8 @@
 // allowed where there are none.
 import type { Direction } from '../policy.ts';
 import type { Endpoint, Stage } from '../world/endpoint.ts';
-import type { Packet, RuleMatcher } from '../world/matcher.ts';
+import type { Packet } from '../world/matcher.ts';
+import type { RuleList } from '../world/rule-list.ts';
 import type { World } from '../world/world.ts';
 import { isFailsafe } from './failsafe.ts';
 import type { Flow } from './flow.ts';
@@ -106,21 +107,20 @@ class Walk {
   /** What the rules say; null when none decided. */
   rules(
     endpoint: Endpoint,
-    rules: readonly RuleMatcher[],
+    list: RuleList,
     origin: Pick<TraceStep, 'tier' | 'policy' | 'profile'>,
   ): Verdict | 'pass' | null {
-    for (const matcher of rules) {
+    if (!this.trace) return (list.decide(this.packet)?.action as Verdict | 'pass' | undefined) ?? null;
+    for (const matcher of list.matchers) {
       const { rule } = matcher;
       const mismatch = matcher.mismatch(this.packet);
-      if (this.trace) {
-        this.note(endpoint, {
-          ...origin,
-          rule: rule.index,
-          action: SHOWN[rule.action],
-          matched: mismatch === null,
-          reason: mismatch === null ? explainMatch(rule) : explainMismatch(rule, mismatch, this.packet),
-        });
-      }
+      this.note(endpoint, {
+        ...origin,
+        rule: rule.index,
+        action: SHOWN[rule.action],
+        matched: mismatch === null,
+        reason: mismatch === null ? explainMatch(rule) : explainMismatch(rule, mismatch, this.packet),
+      });
       if (mismatch === null && rule.action !== 'log') return rule.action;
     }
     return null;
@@ -139,7 +139,8 @@ class Walk {
           continue;
         }
         enforced = true;
-        outcome = this.rules(endpoint, rules[this.direction] ?? [], origin);
+        const list = rules[this.direction];
+        outcome = list && this.rules(endpoint, list, origin);
         if (outcome !== null) break;
       }
       applies ||= enforced;

@@ -2,6 +2,7 @@
 // Answers are kept per address, so that many flows between few addresses cost little.
 import type { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
+import type { Selector } from '../selector/selector.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Entity } from './entity.ts';
 
@@ -13,6 +14,44 @@ export interface AddressOwners {
   readonly entities: readonly Entity[];
   /** Names of the nodes with the address. */
   readonly nodes: readonly string[];
+  /** What `matches` has answered, by selector number: 0 not asked, NO or YES. */
+  readonly answers: Uint8Array;
+  /** Whether any of the entities matches the selector with this number; asked once, remembered. */
+  matches(number: number, selector: Selector): boolean;
+}
+
+const UNKNOWN = 0;
+export const NO = 1;
+const YES = 2;
+
+class Owners implements AddressOwners {
+  readonly address: IpAddress;
+  readonly endpoints: readonly Endpoint[];
+  readonly entities: readonly Entity[];
+  readonly nodes: readonly string[];
+  readonly answers: Uint8Array;
+
+  constructor(
+    address: IpAddress,
+    endpoints: readonly Endpoint[],
+    entities: readonly Entity[],
+    nodes: readonly string[],
+    selectors: number,
+  ) {
+    this.address = address;
+    this.endpoints = endpoints;
+    this.entities = entities;
+    this.nodes = nodes;
+    this.answers = new Uint8Array(selectors);
+  }
+
+  matches(number: number, selector: Selector): boolean {
+    const answer = this.answers[number];
+    if (answer !== UNKNOWN) return answer === YES;
+    const matched = this.entities.some((entity) => selector.matchesLookup(entity.lookup));
+    this.answers[number] = matched ? YES : NO;
+    return matched;
+  }
 }
 
 export class AddressBook {
@@ -21,6 +60,12 @@ export class AddressBook {
   /** Prefix length -> network -> sets; one map a family. */
   readonly #sets: Record<4 | 6, Map<number, Map<string, Set<Entity>>>> = { 4: new Map(), 6: new Map() };
   readonly #answers = new Map<string, AddressOwners>();
+  readonly #selectors: number;
+
+  /** `selectors`: how many selector numbers there are. */
+  constructor(selectors: number) {
+    this.#selectors = selectors;
+  }
 
   addEndpoint(address: IpAddress, endpoint: Endpoint): void {
     append(this.#endpoints, address.toString(), endpoint);
@@ -62,7 +107,7 @@ export class AddressBook {
         for (const set of found ?? []) sets.add(set);
       }
       const entities = [...endpoints.map(({ entity }) => entity), ...sets];
-      owners = { address, endpoints, entities, nodes: this.#nodes.get(key) ?? [] };
+      owners = new Owners(address, endpoints, entities, this.#nodes.get(key) ?? [], this.#selectors);
       this.#answers.set(key, owners);
     }
     return owners;

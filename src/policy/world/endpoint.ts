@@ -2,14 +2,14 @@
 import type { EndpointData } from '../convert/endpoints.ts';
 import type { TierData } from '../order.ts';
 import type { Direction, Policy } from '../policy.ts';
-import type { RuleMatcher } from './matcher.ts';
 import type { Entity } from './entity.ts';
+import type { RuleList } from './rule-list.ts';
 
 /** A policy with its rules ready to be asked. */
 export interface WorldPolicy {
   readonly data: Policy;
   /** null: the policy does not govern the direction. */
-  readonly rules: Readonly<Record<Direction, readonly RuleMatcher[] | null>>;
+  readonly rules: Readonly<Record<Direction, RuleList | null>>;
 }
 
 /** One tier with the policies that select an endpoint, in order. */

@@ -24,7 +24,7 @@ export interface Packet {
 
 /** What a rule asks of the world beside addresses. */
 export interface Surroundings {
-  /** Number of a selector for `Entity.matches`. */
+  /** Number of a selector for `AddressOwners.matches`. */
   selectorNumber(selector: Selector): number;
   /** Whether the address serves the service; with a port, whether it does so there. */
   serves(service: string, owners: AddressOwners, protocol: number, port: number | null, withPort: boolean): boolean;
@@ -110,7 +110,7 @@ class EntityMatcher {
     if (!this.#selects(owners)) return fails('selector');
     if (match.notSelector) {
       const { notSelector } = match;
-      if (owners.entities.some((entity) => entity.matches(this.#notSelector, notSelector))) return fails('notSelector');
+      if (owners.matches(this.#notSelector, notSelector)) return fails('notSelector');
     }
     if (ports.length > 0 && !numeric && !this.#servesNamed(ports, owners, port, protocol)) return fails('ports');
     if (notPorts.length > 0) {
@@ -134,7 +134,7 @@ class EntityMatcher {
 
   #selects(owners: AddressOwners): boolean {
     const { selector } = this.#match;
-    return !selector || owners.entities.some((entity) => entity.matches(this.#selector, selector));
+    return !selector || owners.matches(this.#selector, selector);
   }
 
   /** Whether an endpoint with the address, and matching the selector, serves the port under one of the names. */
@@ -142,7 +142,7 @@ class EntityMatcher {
     const { selector } = this.#match;
     return owners.endpoints.some(
       ({ data, entity }) =>
-        (!selector || entity.matches(this.#selector, selector)) &&
+        (!selector || selector.matchesLookup(entity.lookup)) &&
         data.ports.some(
           (served) => served.port === port && served.protocol === protocol && names.includes(served.name),
         ),

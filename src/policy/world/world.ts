@@ -45,7 +45,8 @@ import type { Labels, Selector } from '../selector/selector.ts';
 import { AddressBook, type AddressOwners, append } from './address-book.ts';
 import { Endpoint, type WorldPolicy } from './endpoint.ts';
 import { Entity } from './entity.ts';
-import { RuleMatcher, type Surroundings } from './matcher.ts';
+import type { Surroundings } from './matcher.ts';
+import { RuleList } from './rule-list.ts';
 
 export interface NodeData {
   readonly name: string;
@@ -56,7 +57,7 @@ export interface NodeData {
 /** A profile with its rules ready to be asked. */
 export interface WorldProfile {
   readonly data: ProfileData;
-  readonly rules: Readonly<Record<Direction, readonly RuleMatcher[]>>;
+  readonly rules: Readonly<Record<Direction, RuleList>>;
 }
 
 export interface World {
@@ -121,7 +122,7 @@ export function buildWorld(resources: Iterable<Resource>): World {
     pods,
   });
   const around = new WorldSurroundings(nodes, services);
-  const ready = (rules: readonly PolicyRule[]): RuleMatcher[] => rules.map((rule) => new RuleMatcher(rule, around));
+  const ready = (rules: readonly PolicyRule[]): RuleList => new RuleList(rules, around);
   const policies = converted.map(
     (data): WorldPolicy => ({
       data,
@@ -132,20 +133,18 @@ export function buildWorld(resources: Iterable<Resource>): World {
   for (const data of collectProfiles(sorted, pods)) {
     profiles.set(data.id, { data, rules: { ingress: ready(data.ingress), egress: ready(data.egress) } });
   }
-  // Every rule has its numbers now, so that an entity's table of answers has its size.
-  const entityOf = (labels: Labels, parents: readonly string[], endpoint: EndpointData | null): Entity =>
+  const entityOf = (labels: Labels, parents: readonly string[]): Entity =>
     new Entity(
       labels,
       parents.map((name) => profiles.get(name)?.data.labels).filter((found) => found !== undefined),
-      endpoint,
-      around.selectorCount,
     );
-  const addresses = new AddressBook();
+  // Every rule has its numbers now, so that the tables of answers have their size.
+  const addresses = new AddressBook(around.selectorCount);
   const endpoints = new Map<string, Endpoint>();
   const endpointsByPod = new Map<string, Endpoint[]>();
   const endpointsByName = new Map<string, Endpoint[]>();
   for (const data of collectEndpoints(sorted, pods, nodes)) {
-    const endpoint = new Endpoint(data, entityOf(data.labels, data.profiles, data), tiers, policies);
+    const endpoint = new Endpoint(data, entityOf(data.labels, data.profiles), tiers, policies);
     endpoints.set(data.id, endpoint);
     if (data.pod !== null) append(endpointsByPod, data.pod, endpoint);
     append(endpointsByName, data.name, endpoint);
@@ -154,7 +153,7 @@ export function buildWorld(resources: Iterable<Resource>): World {
   }
   for (const set of [...sorted.of<NetworkSet>('NetworkSet'), ...sorted.of<NetworkSet>('GlobalNetworkSet')]) {
     const { labels, parents, nets } = convertNetworkSet(set);
-    const entity = entityOf(labels, parents, null);
+    const entity = entityOf(labels, parents);
     for (const net of nets) addresses.addSet(net, entity);
   }
   for (const { name, addresses: own } of nodes.values()) for (const address of own) addresses.addNode(address, name);
