@@ -80,6 +80,7 @@ class Breakable implements Store {
   }
 
   get: Store['get'] = async (key) => this.inner.get(key);
+  kinds: Store['kinds'] = async () => this.inner.kinds();
   create: Store['create'] = async (r) => this.inner.create(r);
   update: Store['update'] = async (r) => this.inner.update(r);
   delete: Store['delete'] = async (key) => this.inner.delete(key);

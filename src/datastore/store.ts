@@ -50,6 +50,9 @@ export interface DeleteOptions {
 export interface Store {
   get(key: ResourceKey): Promise<Resource | null>;
   list(kind: string, options?: ListOptions): Promise<ListResult>;
+  /** The kinds (by `kindKey`) of which there are resources, also those that this version does not know. */
+  kinds(): Promise<readonly string[]>;
+  /** `metadata.uid` and `creationTimestamp` are kept when they are given (a move between stores), else set. */
   create(resource: Resource): Promise<Resource>;
   /** Compare-and-swap when `metadata.resourceVersion` is set (`conflict` when it is not the stored one), else overwrite. `not-found` when absent. */
   update(resource: Resource): Promise<Resource>;

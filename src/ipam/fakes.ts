@@ -34,6 +34,11 @@ export class MemoryStore implements Store {
     return answer;
   }
 
+  async kinds(): Promise<readonly string[]> {
+    await this.#enter();
+    return [...new Set([...this.resources.values()].map((resource) => keyOf(resource).kind))];
+  }
+
   async create(resource: Resource): Promise<Resource> {
     await this.#enter();
     const key = keyText(keyOf(resource));

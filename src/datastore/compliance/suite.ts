@@ -137,6 +137,20 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
       await store.delete(KEY('a'), { resourceVersion: second.metadata.resourceVersion! });
     });
 
+    it('keeps the identity of what is moved from another store', async () => {
+      await fresh();
+      const store = await open();
+      const moved = thing('a');
+      Object.assign(moved.metadata, {
+        uid: 'a-b-c',
+        creationTimestamp: '2020-01-01T00:00:00Z',
+        resourceVersion: '999',
+      });
+      const { metadata } = await store.create(moved);
+      assert.deepEqual([metadata.uid, metadata.creationTimestamp], ['a-b-c', '2020-01-01T00:00:00Z']);
+      assert.notEqual(metadata.resourceVersion, '999');
+    });
+
     it('gives a recreated resource another identity, and refuses the version of the old one', async () => {
       await fresh();
       const store = await open();
@@ -163,6 +177,7 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
       assert.deepEqual(await names('NetworkSet', 'two'), ['NetworkSet/two/a', 'NetworkSet/two/b']);
       assert.deepEqual(await names('NetworkSet', 'none'), []);
       assert.deepEqual(await names('IPReservation'), ['IPReservation/x']);
+      assert.deepEqual([...(await store.kinds())].sort(), ['IPReservation', 'NetworkSet']);
     });
 
     it('delivers every write in order to every watch, from any client', async () => {

@@ -124,6 +124,19 @@ export class EmbeddedStore implements Store {
     }
   }
 
+  async kinds(): Promise<readonly string[]> {
+    this.#checkOpen();
+    return patiently(this.path, () => {
+      // One look-up a kind in the primary key; DISTINCT would read every row.
+      const out: string[] = [];
+      for (let last = ''; ; last = out.at(-1)!) {
+        const { kind } = this.#statements.nextKind.get(last) as { kind: string | null };
+        if (kind === null) return out;
+        out.push(kind);
+      }
+    });
+  }
+
   async create(resource: Resource): Promise<Resource> {
     return this.#write<Resource>((transaction) => {
       const key = keyOf(resource);
@@ -330,10 +343,11 @@ export class EmbeddedStore implements Store {
 
 function prepare(
   db: DatabaseSync,
-): Record<'get' | 'put' | 'remove' | 'log' | 'state' | 'setRevision' | 'setCompacted', StatementSync> {
+): Record<'get' | 'put' | 'nextKind' | 'remove' | 'log' | 'state' | 'setRevision' | 'setCompacted', StatementSync> {
   return {
     get: db.prepare('SELECT revision, body FROM resources WHERE kind = ? AND namespace = ? AND name = ?'),
     put: db.prepare('INSERT OR REPLACE INTO resources (kind, namespace, name, revision, body) VALUES (?, ?, ?, ?, ?)'),
+    nextKind: db.prepare('SELECT min(kind) AS kind FROM resources WHERE kind > ?'),
     remove: db.prepare('DELETE FROM resources WHERE kind = ? AND namespace = ? AND name = ?'),
     log: db.prepare('INSERT INTO log (revision, at, type, kind, namespace, name, body) VALUES (?, ?, ?, ?, ?, ?, ?)'),
     state: db.prepare('SELECT revision, compacted FROM state'),
