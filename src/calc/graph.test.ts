@@ -35,6 +35,7 @@ function policy(name: string, selector: string, from: string, extra: object = {}
     metadata: { name, namespace: 'default' },
     spec: {
       selector,
+      tier: 'default',
       types: ['Ingress'],
       ingress: [{ action: 'Allow', protocol: 'TCP', source: { selector: from }, destination: { ports: ['http', 80] } }],
       ...extra,
@@ -151,14 +152,83 @@ describe('CalcGraph', () => {
     assert.equal(fresh([web]).policies.get('Profile/kns.default')!.ingress[0]!.action, 'allow');
   });
 
-  it('a rule that does not make sense closes its direction and is reported', () => {
+  it('a stored policy that does not make sense denies to those it selects, and is reported', () => {
     const graph = graphOf();
     feed(graph, web);
-    feed(graph, policy('odd', 'all()', 'all()', { ingress: [{ action: 'Maybe' }] }));
+    feed(graph, policy('odd', 'app == "web"', 'all()', { ingress: [{ action: 'Maybe' }], types: ['Ingress'] }));
+    feed(graph, policy('odder', 'app = web', 'all()'));
     const state = new Accumulator();
     state.apply(graph.flush());
-    assert.equal(state.policies.get('NetworkPolicy/default/odd')!.ingress[0]!.action, 'deny');
-    assert.match(graph.problems[0]!.error, /Maybe/);
+    const odd = state.policies.get('NetworkPolicy/default/odd')!;
+    assert.deepEqual(
+      [odd.ingress.map((r) => r.action), state.endpoints.get('default/web')!.tiers[0]!.egress],
+      [['deny'], []],
+    );
+    assert.deepEqual(graph.problems.map((p) => p.key).toSorted(), [
+      'NetworkPolicy/default/odd',
+      'NetworkPolicy/default/odder',
+    ]);
+    assert.match(graph.problems[0]!.error, /action/);
+    feed(graph, policy('odd', 'app == "web"', 'all()'));
+    graph.remove({ kind: 'NetworkPolicy', namespace: 'default', name: 'odder' });
+    assert.deepEqual(graph.problems, []);
+  });
+
+  it("Kubernetes' and Calico's policies of one name are two; cluster policies come first and last", () => {
+    const k8s = (apiVersion: string, kind: string, spec: object, namespace?: string): Resource => ({
+      apiVersion,
+      kind,
+      metadata: { name: 'p', ...(namespace !== undefined && { namespace }) },
+      spec,
+    });
+    const pod = endpoint('pod', { app: 'web' }, '10.0.0.9');
+    (pod.spec as { orchestrator?: string }).orchestrator = 'k8s';
+    const subject = { namespaces: {} };
+    const rule = { action: 'Accept', from: [{ namespaces: {} }] };
+    const state = fresh([
+      pod,
+      policy('p', 'all()', 'all()'),
+      k8s('networking.k8s.io/v1', 'NetworkPolicy', { podSelector: {}, ingress: [{}] }, 'default'),
+      k8s('policy.networking.k8s.io/v1alpha2', 'ClusterNetworkPolicy', {
+        tier: 'Admin',
+        priority: 1,
+        subject,
+        ingress: [rule],
+      }),
+    ]);
+    assert.deepEqual(
+      state.endpoints.get('default/pod')!.tiers.map((t) => [t.name, t.defaultAction, t.ingress]),
+      [
+        ['kube-admin', 'pass', ['ClusterNetworkPolicy.policy.networking.k8s.io/p']],
+        ['default', 'deny', ['NetworkPolicy.networking.k8s.io/default/p', 'NetworkPolicy/default/p']],
+      ],
+    );
+  });
+
+  it('follows services, nodes and staged policies', () => {
+    const slice = (address: string): Resource =>
+      ({
+        apiVersion: 'discovery.k8s.io/v1',
+        kind: 'EndpointSlice',
+        metadata: { name: 'svc-1', namespace: 'default', labels: { 'kubernetes.io/service-name': 'svc' } },
+        spec: { addressType: 'IPv4', endpoints: [{ addresses: [address] }], ports: [{ protocol: 'TCP', port: 53 }] },
+      }) as unknown as Resource;
+    const toService = policy('to-svc', 'all()', 'all()', {
+      types: ['Egress'],
+      ingress: [],
+      egress: [{ action: 'Allow', destination: { services: { name: 'svc', namespace: 'default' } } }],
+    });
+    const staged = { ...policy('idle', 'all()', 'all()'), kind: 'StagedNetworkPolicy' };
+    const graph = graphOf();
+    const state = new Accumulator();
+    for (const r of [web, toService, staged, slice('10.9.0.1')]) feed(graph, r);
+    state.apply(graph.flush());
+    assert.equal(state.policies.has('StagedNetworkPolicy/default/idle'), false);
+    const set = state.policies.get('NetworkPolicy/default/to-svc')!.egress[0]!.destination.portSets![0]!;
+    assert.deepEqual([...state.sets.get(set)!.members], ['10.9.0.1,tcp,53']);
+    feed(graph, slice('10.9.0.2'));
+    state.apply(graph.flush());
+    assert.deepEqual([...state.sets.get(set)!.members], ['10.9.0.2,tcp,53']);
   });
 
   it('any order of events, with and without coalescing, gives the state of the present resources', () => {

@@ -3,23 +3,37 @@
 // they are there before the store knows of them). Out: `flush()` gives the difference to the last flush, ordered so that
 // whatever is referred to comes first. The result depends on the present resources alone, not on the order of events.
 import { errorText } from '#base/errors.ts';
-import type { AbstractRule, DesiredEndpoint, DesiredPolicy, DesiredUpdate } from '#model/desired.ts';
+import type { DesiredEndpoint, DesiredPolicy, DesiredUpdate } from '#model/desired.ts';
+import type { HostEndpoint } from '#model/host-endpoint.ts';
+import type { Namespace, Pod, ServiceAccount } from '#model/kubernetes-objects.ts';
+import type { NetworkSet } from '#model/network-set.ts';
+import type { Node } from '#model/node.ts';
+import type { Profile } from '#model/profile.ts';
 import { keyOf, keyText, type Resource, type ResourceKey } from '#model/resource.ts';
-import { compileRules, parseProtocol, type SetCollector } from '#policy/compile/compile.ts';
-import { NAMESPACE_LABEL, SERVICE_ACCOUNT_LABEL } from '#policy/compile/scoped-selectors.ts';
-import { LocalPolicies } from './local-policies.ts';
+import type { Tier } from '#model/tier.ts';
+import type { WorkloadEndpoint } from '#model/workload-endpoint.ts';
+import { IpAddress } from '#net/address.ts';
+import { Prefix } from '#net/prefix.ts';
+import { compileRules, type SetCollector } from '#policy/compile/compile.ts';
+import { convertProfile } from '#policy/convert/calico.ts';
 import {
-  BUILT_IN_TIERS,
+  convertHostEndpoint,
+  convertNamespace,
+  convertNetworkSet,
+  convertPod,
+  convertServiceAccount,
+  convertWorkloadEndpoint,
   DEFAULT_ALLOW_PROFILE,
-  defaultAllowProfile,
-  namespaceProfile,
-  policyView,
-  type ProfileView,
-  profileView,
-  serviceAccountProfile,
-  tierView,
-} from './policies.ts';
-import { type NamedPort, SetMembers } from './set-members.ts';
+  type EndpointData,
+  namespaceProfileData,
+} from '#policy/convert/endpoints.ts';
+import { POLICY_KINDS } from '#policy/convert/policies.ts';
+import { tierData } from '#policy/order.ts';
+import { plainRule, type PolicyRule, type ProfileData } from '#policy/policy.ts';
+import { checkedPolicy } from './checked-policy.ts';
+import { LocalPolicies } from './local-policies.ts';
+import { Services, SERVICE_KINDS } from './services.ts';
+import { SetMembers } from './set-members.ts';
 
 export interface CalcOptions {
   /** Endpoints of this host are local. */
@@ -31,27 +45,30 @@ export interface CalcOptions {
   readonly implicitNamespaces: boolean;
 }
 
-interface WorkloadEndpointSpec {
-  readonly node?: string;
-  readonly interfaceName?: string;
-  readonly ipNetworks?: readonly string[];
-  readonly profiles?: readonly string[];
-  readonly ports?: readonly { name: string; port: number; protocol: string | number }[];
-  readonly serviceAccountName?: string;
-}
-
 /** What a resource in the store that cannot be used is worth: a line for its status. */
 export interface ResourceProblem {
   readonly key: string;
   readonly error: string;
 }
 
+/** A local endpoint: as it was told, and as the rules of policy see it. */
+interface LocalEndpoint {
+  readonly data: EndpointData;
+  readonly interfaceName: string;
+}
+
+const NAMESPACE_PROFILE = 'kns.';
+const DENY = [plainRule('deny', 0)];
+
 export class CalcGraph {
   readonly #options: CalcOptions;
   readonly #sets = new SetMembers();
   readonly #policies = new LocalPolicies();
-  readonly #profiles = new Map<string, ProfileView>();
-  readonly #localEndpoints = new Map<string, Resource<WorkloadEndpointSpec>>();
+  readonly #services = new Services();
+  readonly #profiles = new Map<string, ProfileData>();
+  /** Namespaces that only their endpoints imply. */
+  readonly #implied = new Set<string>();
+  readonly #localEndpoints = new Map<string, LocalEndpoint>();
   /** Profile -> local endpoints that have it. */
   readonly #profileUsers = new Map<string, Set<string>>();
   readonly #dirtyProfiles = new Set<string>();
@@ -65,8 +82,7 @@ export class CalcGraph {
 
   constructor(options: CalcOptions) {
     this.#options = options;
-    for (const tier of BUILT_IN_TIERS) this.#policies.setTier(tier);
-    this.#setProfile(defaultAllowProfile());
+    this.#setProfile(DEFAULT_ALLOW_PROFILE);
   }
 
   /** Resources that could not be used, with the reason. */
@@ -82,7 +98,7 @@ export class CalcGraph {
     try {
       this.#update(resource, key.kind, text);
     } catch (error) {
-      // Stored by an older version, perhaps. It must not stop the others; what it selected it still selects, closed.
+      // Stored by an older version, perhaps. It must not stop the others.
       this.#problems.set(text, { key: text, error: errorText(error) });
     }
   }
@@ -90,32 +106,35 @@ export class CalcGraph {
   remove(key: ResourceKey): void {
     const text = keyText(key);
     this.#problems.delete(text);
+    if (POLICY_KINDS.has(key.kind)) this.#policies.removePolicy(text);
+    else if (SERVICE_KINDS.has(key.kind)) this.#services.remove(key.kind, text);
     switch (key.kind) {
-      case 'NetworkPolicy':
-      case 'GlobalNetworkPolicy':
-        this.#policies.removePolicy(text);
+      case 'Tier':
+        this.#policies.removeTier(key.name);
         break;
-      case 'Tier': {
-        const builtIn = BUILT_IN_TIERS.find((tier) => tier.name === key.name);
-        if (builtIn) this.#policies.setTier(builtIn);
-        else this.#policies.removeTier(key.name);
-        break;
-      }
       case 'Profile':
         this.#removeProfile(key.name);
         break;
       case 'Namespace':
-        this.#removeProfile(`kns.${key.name}`);
+        this.#removeProfile(NAMESPACE_PROFILE + key.name);
         break;
       case 'ServiceAccount':
         this.#removeProfile(`ksa.${key.namespace}.${key.name}`);
         break;
+      case 'HostEndpoint':
+        this.#removeLocal(text);
+        this.#sets.removeItem(text);
+        break;
       case 'WorkloadEndpoint':
         if (!this.#localEndpoints.has(text)) this.#sets.removeItem(text);
         break;
+      case 'Pod':
       case 'NetworkSet':
       case 'GlobalNetworkSet':
         this.#sets.removeItem(text);
+        break;
+      case 'Node':
+        this.#sets.removeNode(text);
         break;
       default:
         break;
@@ -124,32 +143,13 @@ export class CalcGraph {
 
   /** An endpoint of this host, as the agent knows it. Stands over what the store says of it. */
   setLocalEndpoint(resource: Resource): void {
-    const id = keyText(keyOf(resource));
-    const endpoint = resource as Resource<WorkloadEndpointSpec>;
-    const before = this.#localEndpoints.get(id);
-    this.#localEndpoints.set(id, endpoint);
-    const profiles = endpoint.spec.profiles ?? [];
-    for (const profile of before?.spec.profiles ?? []) if (!profiles.includes(profile)) this.#leaveProfile(profile, id);
-    for (const profile of profiles) {
-      this.#implyNamespace(profile);
-      const users = this.#profileUsers.get(profile);
-      if (users) users.add(id);
-      else {
-        this.#profileUsers.set(profile, new Set([id]));
-        this.#dirtyProfiles.add(profile);
-      }
-    }
-    this.#policies.setEndpoint(id, endpointLabels(endpoint), profiles);
-    this.#setEndpointItem(id, endpoint);
+    const endpoint = resource as WorkloadEndpoint;
+    this.#setLocal(convertWorkloadEndpoint(endpoint), endpoint.spec.interfaceName);
   }
 
   removeLocalEndpoint(key: ResourceKey): void {
     const id = keyText(key);
-    const endpoint = this.#localEndpoints.get(id);
-    if (!endpoint) return;
-    this.#localEndpoints.delete(id);
-    for (const profile of endpoint.spec.profiles ?? []) this.#leaveProfile(profile, id);
-    this.#policies.removeEndpoint(id);
+    this.#removeLocal(id);
     this.#sets.removeItem(id);
   }
 
@@ -179,6 +179,10 @@ export class CalcGraph {
       else gone.push({ type: 'block-removed', cidr });
     }
     this.#blocks.clear();
+    if (this.#sets.usesServices) {
+      const services = this.#services.takeChanged();
+      if (services) this.#sets.setServices(services);
+    }
     const sets = this.#sets.flush();
     const updates = [...sets.before, ...middle, ...endpointsGone, ...gone, ...sets.after];
     if (this.#inSync === 'now') {
@@ -188,47 +192,58 @@ export class CalcGraph {
     return updates;
   }
 
-  #update(resource: Resource, kind: string, key: string): void {
+  #update(resource: Resource, kind: string, id: string): void {
+    if (SERVICE_KINDS.has(kind)) this.#services.put(kind, id, resource);
+    const checked = checkedPolicy(resource);
+    if (checked) {
+      if (checked.policy) this.#policies.setPolicy(checked.policy);
+      else this.#policies.removePolicy(id);
+      if (checked.problem !== null) this.#problems.set(id, { key: id, error: checked.problem });
+      return;
+    }
     switch (kind) {
-      case 'NetworkPolicy':
-      case 'GlobalNetworkPolicy':
-        this.#policies.setPolicy(policyView(resource));
-        break;
       case 'Tier':
-        this.#policies.setTier(tierView(resource));
+        this.#policies.setTier(tierData(resource as Tier));
         break;
       case 'Profile':
-        this.#setProfile(profileView(resource));
+        this.#setProfile(convertProfile(resource as Profile));
         break;
       case 'Namespace':
-        this.#setProfile(namespaceProfile(resource.metadata.name, resource.metadata.labels ?? {}));
+        this.#setProfile(convertNamespace(resource as Namespace));
         break;
       case 'ServiceAccount':
-        this.#setProfile(
-          serviceAccountProfile(
-            resource.metadata.namespace ?? 'default',
-            resource.metadata.name,
-            resource.metadata.labels ?? {},
-          ),
-        );
+        this.#setProfile(convertServiceAccount(resource as ServiceAccount));
         break;
-      case 'WorkloadEndpoint': {
-        const endpoint = resource as Resource<WorkloadEndpointSpec>;
-        if (this.#localEndpoints.has(key)) break;
-        for (const profile of endpoint.spec.profiles ?? []) this.#implyNamespace(profile);
-        this.#setEndpointItem(key, endpoint);
+      case 'HostEndpoint': {
+        const data = convertHostEndpoint(resource as HostEndpoint);
+        if (data.node === this.#options.hostName) this.#setLocal(data, data.interfaceName ?? '');
+        else this.#setItem(data);
+        break;
+      }
+      case 'WorkloadEndpoint':
+        if (!this.#localEndpoints.has(id)) this.#setItem(convertWorkloadEndpoint(resource as WorkloadEndpoint));
+        break;
+      case 'Pod': {
+        const data = convertPod(resource as Pod);
+        if (data) this.#setItem(data);
+        else this.#sets.removeItem(id);
         break;
       }
       case 'NetworkSet':
       case 'GlobalNetworkSet': {
-        const namespace = resource.metadata.namespace;
-        if (namespace !== undefined) this.#implyNamespace(`kns.${namespace}`);
-        this.#sets.setItem(key, {
-          labels: ownLabels(resource),
-          parents: namespace === undefined ? [] : [`kns.${namespace}`],
-          nets: (resource.spec as { nets?: readonly string[] }).nets ?? [],
-          ports: [],
-        });
+        const { labels, parents, nets } = convertNetworkSet(resource as NetworkSet);
+        for (const parent of parents) this.#implyNamespace(parent);
+        this.#sets.setItem(id, { labels, parents, nets: nets.map(String), ports: [] });
+        break;
+      }
+      case 'Node': {
+        const { metadata, spec } = resource as Node;
+        const listed = (spec.addresses ?? []).map(({ address }) => address);
+        const addresses = [spec.bgp?.ipv4Address, spec.bgp?.ipv6Address, ...listed]
+          .map((text) => IpAddress.tryParse(text?.split('/')[0] ?? ''))
+          .filter((address) => address !== null);
+        const nets = new Set(addresses.map((address) => Prefix.host(address).toString()));
+        this.#sets.setNode(id, metadata.labels ?? {}, [...nets]);
         break;
       }
       default:
@@ -236,27 +251,49 @@ export class CalcGraph {
     }
   }
 
-  #setEndpointItem(id: string, endpoint: Resource<WorkloadEndpointSpec>): void {
-    this.#sets.setItem(id, {
-      labels: endpointLabels(endpoint),
-      parents: endpoint.spec.profiles ?? [],
-      nets: endpoint.spec.ipNetworks ?? [],
-      ports: (endpoint.spec.ports ?? []).map(
-        (p): NamedPort => ({ name: p.name, port: p.port, protocol: parseProtocol(p.protocol) }),
-      ),
-    });
+  #setLocal(data: EndpointData, interfaceName: string): void {
+    const { id } = data;
+    const before = this.#localEndpoints.get(id);
+    this.#localEndpoints.set(id, { data, interfaceName });
+    for (const profile of before?.data.profiles ?? []) {
+      if (!data.profiles.includes(profile)) this.#leaveProfile(profile, id);
+    }
+    for (const profile of data.profiles) {
+      const users = this.#profileUsers.get(profile);
+      if (users) users.add(id);
+      else {
+        this.#profileUsers.set(profile, new Set([id]));
+        this.#dirtyProfiles.add(profile);
+      }
+    }
+    this.#setItem(data);
+    this.#policies.setEndpoint(id, data.labels, data.profiles);
+  }
+
+  #removeLocal(id: string): void {
+    const endpoint = this.#localEndpoints.get(id);
+    if (!endpoint) return;
+    this.#localEndpoints.delete(id);
+    for (const profile of endpoint.data.profiles) this.#leaveProfile(profile, id);
+    this.#policies.removeEndpoint(id);
+  }
+
+  #setItem({ id, labels, profiles, addresses, ports }: EndpointData): void {
+    for (const profile of profiles) this.#implyNamespace(profile);
+    this.#sets.setItem(id, { labels, parents: profiles, nets: addresses.map((a) => Prefix.host(a).toString()), ports });
   }
 
   #implyNamespace(profile: string): void {
-    if (!this.#options.implicitNamespaces || !profile.startsWith('kns.') || this.#profiles.has(profile)) return;
-    this.#setProfile(namespaceProfile(profile.slice('kns.'.length), {}));
+    if (!this.#options.implicitNamespaces || !profile.startsWith(NAMESPACE_PROFILE)) return;
+    this.#implied.add(profile);
+    if (!this.#profiles.has(profile)) this.#setProfile(namespaceProfileData(profile.slice(NAMESPACE_PROFILE.length)));
   }
 
-  #setProfile(profile: ProfileView): void {
-    this.#profiles.set(profile.name, profile);
-    this.#dirtyProfiles.add(profile.name);
-    this.#sets.index.setParent(profile.name, profile.labels);
-    this.#policies.index.setParent(profile.name, profile.labels);
+  #setProfile(profile: ProfileData): void {
+    this.#profiles.set(profile.id, profile);
+    this.#dirtyProfiles.add(profile.id);
+    this.#sets.index.setParent(profile.id, profile.labels);
+    this.#policies.index.setParent(profile.id, profile.labels);
   }
 
   #removeProfile(name: string): void {
@@ -264,8 +301,8 @@ export class CalcGraph {
     this.#dirtyProfiles.add(name);
     this.#sets.index.removeParent(name);
     this.#policies.index.removeParent(name);
-    if (name === DEFAULT_ALLOW_PROFILE) this.#setProfile(defaultAllowProfile());
-    else this.#implyNamespace(name);
+    if (name === DEFAULT_ALLOW_PROFILE.id) this.#setProfile(DEFAULT_ALLOW_PROFILE);
+    else if (this.#implied.has(name)) this.#implyNamespace(name);
   }
 
   #leaveProfile(profile: string, endpoint: string): void {
@@ -278,14 +315,16 @@ export class CalcGraph {
   }
 
   #flushPolicy(id: string, out: DesiredUpdate[], gone: DesiredUpdate[]): void {
-    const view = this.#policies.policy(id);
-    if (!view || !this.#policies.isActive(id)) {
+    const policy = this.#policies.policy(id);
+    if (!policy || policy.staged || !this.#policies.isActive(id)) {
       this.#drop(id, gone);
       return;
     }
+    const { tier, ingress, egress, untracked, preDnat } = policy;
+    const compiled = this.#compiled(id, tier, ingress ?? [], egress ?? []);
     out.push({
       type: 'policy',
-      policy: this.#compiled(id, view.tier, view.namespace, view.ingress ?? [], view.egress ?? []),
+      policy: { ...compiled, ...(untracked && { untracked }), ...(preDnat && { preDnat }) },
     });
   }
 
@@ -297,19 +336,10 @@ export class CalcGraph {
     }
     const profile = this.#profiles.get(name);
     // A profile that is not there stands for "deny all".
-    out.push({
-      type: 'policy',
-      policy: this.#compiled(id, '', null, profile?.ingress ?? DENY, profile?.egress ?? DENY),
-    });
+    out.push({ type: 'policy', policy: this.#compiled(id, '', profile?.ingress ?? DENY, profile?.egress ?? DENY) });
   }
 
-  #compiled(
-    id: string,
-    tier: string,
-    namespace: string | null,
-    ingress: Parameters<typeof compileRules>[0],
-    egress: Parameters<typeof compileRules>[0],
-  ): DesiredPolicy {
+  #compiled(id: string, tier: string, ingress: readonly PolicyRule[], egress: readonly PolicyRule[]): DesiredPolicy {
     const held: string[] = [];
     const sets: SetCollector = {
       use: (spec) => {
@@ -318,15 +348,7 @@ export class CalcGraph {
         return set;
       },
     };
-    const compile = (rules: Parameters<typeof compileRules>[0], direction: string): readonly AbstractRule[] => {
-      try {
-        return compileRules(rules, { namespace, sets });
-      } catch (error) {
-        this.#problems.set(id, { key: id, error: `${direction}: ${errorText(error)}` });
-        return CLOSED;
-      }
-    };
-    const policy = { id, tier, ingress: compile(ingress, 'ingress'), egress: compile(egress, 'egress') };
+    const policy = { id, tier, ingress: compileRules(ingress, sets), egress: compileRules(egress, sets) };
     for (const set of this.#holds.get(id) ?? []) this.#sets.release(set);
     this.#holds.set(id, held);
     this.#toldPolicies.add(id);
@@ -341,18 +363,26 @@ export class CalcGraph {
 
   #flushEndpoint(id: string, out: DesiredUpdate[], gone: DesiredUpdate[]): void {
     const endpoint = this.#localEndpoints.get(id);
-    const name = id.slice('WorkloadEndpoint/'.length);
+    const name = dataplaneId(id);
     if (!endpoint) {
       if (this.#toldEndpoints.delete(id)) gone.push({ type: 'endpoint-removed', id: name });
       return;
     }
+    const { data, interfaceName } = endpoint;
     const desired: DesiredEndpoint = {
       id: name,
-      kind: 'workload',
-      interfaceName: endpoint.spec.interfaceName ?? '',
-      addresses: (endpoint.spec.ipNetworks ?? []).map((net) => net.split('/')[0]!),
-      tiers: this.#policies.tiersOf(id),
-      profiles: (endpoint.spec.profiles ?? []).map((profile) => `Profile/${profile}`),
+      kind: data.kind,
+      interfaceName,
+      addresses: data.addresses.map(String),
+      tiers: this.#policies.tiersOf(id, 'normal'),
+      profiles: data.profiles.map((profile) => `Profile/${profile}`),
+      ...(data.kind === 'host' && {
+        host: {
+          untracked: this.#policies.tiersOf(id, 'untracked'),
+          preDnat: this.#policies.tiersOf(id, 'pre-dnat'),
+          forward: this.#policies.tiersOf(id, 'forward'),
+        },
+      }),
     };
     const text = JSON.stringify(desired);
     if (this.#toldEndpoints.get(id) === text) return;
@@ -361,23 +391,7 @@ export class CalcGraph {
   }
 }
 
-const DENY = [{ action: 'Deny' }] as const;
-/** What a direction whose rules cannot be understood compiles to. */
-const CLOSED: readonly AbstractRule[] = [{ action: 'deny', index: 0, source: {}, destination: {} }];
-
-/** Labels as written, without those that pretend to come from a namespace or service account (corner 7). */
-function ownLabels(resource: Resource): Record<string, string> {
-  const labels: Record<string, string> = {};
-  for (const [key, value] of Object.entries(resource.metadata.labels ?? {})) {
-    if (!key.startsWith('pcns.') && !key.startsWith('pcsa.')) labels[key] = value;
-  }
-  if (resource.metadata.namespace !== undefined) labels[NAMESPACE_LABEL] = resource.metadata.namespace;
-  return labels;
-}
-
-function endpointLabels(endpoint: Resource<WorkloadEndpointSpec>): Record<string, string> {
-  const labels = ownLabels(endpoint);
-  const account = endpoint.spec.serviceAccountName;
-  if (account !== undefined && account !== '') labels[SERVICE_ACCOUNT_LABEL] = account;
-  return labels;
+/** `namespace/name` of a workload endpoint; a host endpoint keeps its kind, so that the two never meet. */
+function dataplaneId(id: string): string {
+  return id.startsWith('WorkloadEndpoint/') ? id.slice('WorkloadEndpoint/'.length) : id;
 }

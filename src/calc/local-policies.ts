@@ -2,13 +2,18 @@
 // In: policies, tiers, profiles, local endpoints. Out: policies to compile and endpoints to tell the dataplane of,
 // as sets of what is dirty; the graph turns them into updates.
 import type { EndpointTier } from '#model/desired.ts';
+import { BUILT_IN_TIERS } from '#model/tier.ts';
+import { builtInTier, comparePolicies, compareTiers, missingTier, type TierData } from '#policy/order.ts';
+import type { Policy } from '#policy/policy.ts';
 import { SelectorIndex } from '#policy/selector/index.ts';
-import { comparePolicies, compareTiers, type PolicyView, type TierView } from './policies.ts';
+
+/** Where in a packet's way policies act on a host endpoint; a workload endpoint has `normal` alone. */
+export type Stage = 'untracked' | 'pre-dnat' | 'normal' | 'forward';
 
 export class LocalPolicies {
   readonly #index: SelectorIndex;
-  readonly #policies = new Map<string, PolicyView>();
-  readonly #tiers = new Map<string, TierView>();
+  readonly #policies = new Map<string, Policy>();
+  readonly #tiers = new Map<string, TierData>();
   /** Endpoint -> ids of the policies that select it. */
   readonly #byEndpoint = new Map<string, Set<string>>();
   /** Policy -> number of local endpoints it selects. */
@@ -18,6 +23,7 @@ export class LocalPolicies {
   readonly dirtyPolicies = new Set<string>();
 
   constructor() {
+    for (const name of Object.keys(BUILT_IN_TIERS)) this.#tiers.set(name, builtInTier(name)!);
     this.#index = new SelectorIndex({
       matchStarted: (policy, endpoint) => {
         let policies = this.#byEndpoint.get(endpoint);
@@ -46,11 +52,11 @@ export class LocalPolicies {
     return (this.#users.get(policy) ?? 0) > 0;
   }
 
-  policy(id: string): PolicyView | undefined {
+  policy(id: string): Policy | undefined {
     return this.#policies.get(id);
   }
 
-  setPolicy(policy: PolicyView): void {
+  setPolicy(policy: Policy): void {
     const old = this.#policies.get(policy.id);
     this.#policies.set(policy.id, policy);
     this.#index.addSelector(policy.id, policy.selector);
@@ -59,6 +65,10 @@ export class LocalPolicies {
       !old ||
       old.tier !== policy.tier ||
       old.order !== policy.order ||
+      old.staged !== policy.staged ||
+      old.untracked !== policy.untracked ||
+      old.preDnat !== policy.preDnat ||
+      old.applyOnForward !== policy.applyOnForward ||
       (old.ingress === null) !== (policy.ingress === null) ||
       (old.egress === null) !== (policy.egress === null)
     ) {
@@ -75,13 +85,15 @@ export class LocalPolicies {
     this.dirtyPolicies.add(id);
   }
 
-  setTier(tier: TierView): void {
+  setTier(tier: TierData): void {
     this.#tiers.set(tier.name, tier);
     this.#touchTier(tier.name);
   }
 
   removeTier(name: string): void {
-    this.#tiers.delete(name);
+    const builtIn = builtInTier(name);
+    if (builtIn) this.#tiers.set(name, builtIn);
+    else this.#tiers.delete(name);
     this.#touchTier(name);
   }
 
@@ -96,32 +108,31 @@ export class LocalPolicies {
     this.dirtyEndpoints.add(id);
   }
 
-  /** The tiers that govern an endpoint, in order. A tier that does not exist comes last and denies (corner 5). */
-  tiersOf(endpoint: string): EndpointTier[] {
-    const byTier = new Map<string, PolicyView[]>();
+  /**
+   * The tiers that govern an endpoint, in order. A tier that does not exist comes last and denies (corner 5). Staged policies
+   * are left out, so that a tier which has no other passes.
+   */
+  tiersOf(endpoint: string, stage: Stage): EndpointTier[] {
+    const byTier = new Map<string, Policy[]>();
     for (const id of this.#byEndpoint.get(endpoint) ?? []) {
       const policy = this.#policies.get(id);
-      if (!policy) continue;
+      if (!policy || policy.staged || !actsAt(policy, stage)) continue;
       const list = byTier.get(policy.tier);
       if (list) list.push(policy);
       else byTier.set(policy.tier, [policy]);
     }
-    const known: TierView[] = [];
-    const unknown: TierView[] = [];
-    for (const name of byTier.keys()) {
-      const tier = this.#tiers.get(name);
-      if (tier) known.push(tier);
-      else unknown.push({ name, order: null, defaultAction: 'deny' });
-    }
-    return [...known.sort(compareTiers), ...unknown.sort(compareTiers)].map((tier) => {
-      const policies = byTier.get(tier.name)!.sort(comparePolicies);
-      return {
-        name: tier.name,
-        defaultAction: tier.defaultAction,
-        ingress: policies.filter((p) => p.ingress !== null).map((p) => p.id),
-        egress: policies.filter((p) => p.egress !== null).map((p) => p.id),
-      };
-    });
+    return [...byTier.keys()]
+      .map((name): TierData => this.#tiers.get(name) ?? missingTier(name))
+      .sort(compareTiers)
+      .map((tier) => {
+        const policies = byTier.get(tier.name)!.sort(comparePolicies);
+        return {
+          name: tier.name,
+          defaultAction: tier.defaultAction,
+          ingress: policies.filter((p) => p.ingress !== null).map((p) => p.id),
+          egress: policies.filter((p) => p.egress !== null).map((p) => p.id),
+        };
+      });
   }
 
   #touchEndpointsOf(policy: string): void {
@@ -135,4 +146,10 @@ export class LocalPolicies {
       this.#touchEndpointsOf(policy.id);
     }
   }
+}
+
+function actsAt({ untracked, preDnat, applyOnForward }: Policy, stage: Stage): boolean {
+  if (stage === 'untracked') return untracked;
+  if (stage === 'pre-dnat') return preDnat;
+  return !untracked && !preDnat && (stage === 'normal' || applyOnForward);
 }

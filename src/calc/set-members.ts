@@ -2,16 +2,11 @@
 // In: sets asked for (with a count of users), endpoints and network sets with labels, addresses and named ports.
 // Out: complete sets when they come to be, deltas afterwards, removals when the last user has gone.
 // Two endpoints may for a moment hold one address, so members are counted.
-import type { DesiredUpdate, Protocol } from '#model/desired.ts';
-import type { SetCollector, SetSpec } from '#policy/compile/compile.ts';
-import { setId } from '#policy/compile/compile.ts';
+import type { DesiredUpdate } from '#model/desired.ts';
+import { protocolOf, type SetCollector, type SetSpec, setId } from '#policy/compile/compile.ts';
+import type { NamedPort } from '#policy/convert/endpoints.ts';
+import type { ServiceData } from '#policy/convert/services.ts';
 import { SelectorIndex } from '#policy/selector/index.ts';
-
-export interface NamedPort {
-  readonly name: string;
-  readonly port: number;
-  readonly protocol: Protocol;
-}
 
 /** An endpoint or network set. */
 export interface SetItem {
@@ -37,9 +32,19 @@ export class SetMembers implements SetCollector {
   readonly #items = new Map<string, SetItem>();
   readonly #sets = new Map<string, LiveSet>();
   readonly #dirty = new Set<string>();
-  readonly #services = new Map<string, readonly { address: string; ports: readonly NamedPort[] }[]>();
+  #services: ReadonlyMap<string, ServiceData> = new Map();
+  /** Nodes by their own labels: an index of their own, because a node is no endpoint. */
+  readonly #nodes: SelectorIndex;
 
   constructor() {
+    const nodeAddresses = (set: string, node: string, sign: 1 | -1): void => {
+      const live = this.#sets.get(set);
+      for (const net of this.#items.get(node)?.nets ?? []) if (live) this.#count(set, live, net, sign);
+    };
+    this.#nodes = new SelectorIndex({
+      matchStarted: (set, node) => nodeAddresses(set, node, 1),
+      matchStopped: (set, node) => nodeAddresses(set, node, -1),
+    });
     this.#index = new SelectorIndex({
       matchStarted: (set, item) => this.#contribute(set, item, 1),
       matchStopped: (set, item) => this.#contribute(set, item, -1),
@@ -64,7 +69,7 @@ export class SetMembers implements SetCollector {
     this.#sets.set(id, { spec, users: 1, members: new Map(), told: null, changed: new Set() });
     this.#dirty.add(id);
     if (spec.type === 'service') this.#fillService(id, spec, 1);
-    else this.#index.addSelector(id, spec.selector);
+    else this.#indexOf(spec).addSelector(id, spec.selector);
     return id;
   }
 
@@ -76,29 +81,32 @@ export class SetMembers implements SetCollector {
   }
 
   setItem(id: string, item: SetItem): void {
-    const old = this.#items.get(id);
-    if (old && (!sameList(old.nets, item.nets) || !samePorts(old.ports, item.ports))) this.removeItem(id);
-    this.#items.set(id, item);
-    this.#index.setItem(id, item.labels, item.parents);
+    this.#setIn(this.#index, id, item);
   }
 
   removeItem(id: string): void {
-    if (!this.#items.has(id)) return;
-    this.#index.removeItem(id);
-    this.#items.delete(id);
+    this.#removeFrom(this.#index, id);
   }
 
-  setService(key: string, endpoints: readonly { address: string; ports: readonly NamedPort[] }[] | null): void {
+  setNode(id: string, labels: Readonly<Record<string, string>>, nets: readonly string[]): void {
+    this.#setIn(this.#nodes, id, { labels, parents: [], nets, ports: [] });
+  }
+
+  removeNode(id: string): void {
+    this.#removeFrom(this.#nodes, id);
+  }
+
+  /** Whether any rule asks where services are. */
+  get usesServices(): boolean {
+    for (const { spec } of this.#sets.values()) if (spec.type === 'service') return true;
+    return false;
+  }
+
+  /** Where all services are now, by `namespace/name`. */
+  setServices(services: ReadonlyMap<string, ServiceData>): void {
     for (const sign of [-1, 1] as const) {
-      if (sign === 1) {
-        if (endpoints) this.#services.set(key, endpoints);
-        else this.#services.delete(key);
-      }
-      for (const [id, live] of this.#sets) {
-        if (live.spec.type === 'service' && `${live.spec.namespace}/${live.spec.name}` === key) {
-          this.#fillService(id, live.spec, sign);
-        }
-      }
+      if (sign === 1) this.#services = services;
+      for (const [id, { spec }] of this.#sets) if (spec.type === 'service') this.#fillService(id, spec, sign);
     }
   }
 
@@ -111,7 +119,7 @@ export class SetMembers implements SetCollector {
       if (!live) continue;
       if (live.users === 0) {
         this.#sets.delete(id);
-        if (live.spec.type !== 'service') this.#index.removeSelector(id);
+        if (live.spec.type !== 'service') this.#indexOf(live.spec).removeSelector(id);
         if (live.told) after.push({ type: 'set-removed', id });
         continue;
       }
@@ -146,6 +154,23 @@ export class SetMembers implements SetCollector {
     return live ? new Set(live.members.keys()) : null;
   }
 
+  #indexOf(spec: SetSpec): SelectorIndex {
+    return spec.type === 'nodes' ? this.#nodes : this.#index;
+  }
+
+  #setIn(index: SelectorIndex, id: string, item: SetItem): void {
+    const old = this.#items.get(id);
+    if (old && (!sameList(old.nets, item.nets) || !samePorts(old.ports, item.ports))) this.#removeFrom(index, id);
+    this.#items.set(id, item);
+    index.setItem(id, item.labels, item.parents);
+  }
+
+  #removeFrom(index: SelectorIndex, id: string): void {
+    if (!this.#items.has(id)) return;
+    index.removeItem(id);
+    this.#items.delete(id);
+  }
+
   #contribute(setName: string, itemId: string, sign: 1 | -1): void {
     const live = this.#sets.get(setName);
     const item = this.#items.get(itemId);
@@ -155,18 +180,18 @@ export class SetMembers implements SetCollector {
       for (const port of item.ports) {
         if (port.name !== live.spec.port) continue;
         if (live.spec.protocol !== null && live.spec.protocol !== port.protocol) continue;
-        for (const net of item.nets) this.#count(setName, live, `${hostOf(net)},${port.protocol},${port.port}`, sign);
+        for (const net of item.nets) this.#count(setName, live, portMember(hostOf(net), port), sign);
       }
     }
   }
 
   #fillService(id: string, spec: SetSpec & { type: 'service' }, sign: 1 | -1): void {
     const live = this.#sets.get(id);
-    if (!live) return;
-    for (const endpoint of this.#services.get(`${spec.namespace}/${spec.name}`) ?? []) {
-      if (!spec.ports) this.#count(id, live, endpoint.address, sign);
-      else for (const p of endpoint.ports) this.#count(id, live, `${endpoint.address},${p.protocol},${p.port}`, sign);
-    }
+    const service = this.#services.get(`${spec.namespace}/${spec.name}`);
+    if (!live || !service) return;
+    if (spec.ports) {
+      for (const member of service.members) this.#count(id, live, portMember(member.address.toString(), member), sign);
+    } else for (const address of service.addresses) this.#count(id, live, address.toString(), sign);
   }
 
   #count(id: string, live: LiveSet, member: string, sign: 1 | -1): void {
@@ -179,7 +204,11 @@ export class SetMembers implements SetCollector {
 }
 
 function kindOf(spec: SetSpec): 'net' | 'named-port' {
-  return spec.type === 'selector' || (spec.type === 'service' && !spec.ports) ? 'net' : 'named-port';
+  return spec.type === 'named-port' || (spec.type === 'service' && spec.ports) ? 'named-port' : 'net';
+}
+
+function portMember(address: string, { protocol, port }: { readonly protocol: number; readonly port: number }): string {
+  return `${address},${protocolOf(protocol)},${port}`;
 }
 
 function hostOf(net: string): string {

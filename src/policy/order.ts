@@ -42,17 +42,29 @@ export function comparePolicies(a: PolicyOrder, b: PolicyOrder): number {
   );
 }
 
+/** A Tier that somebody made. */
+export function tierData(tier: Tier): TierData {
+  const { order, defaultAction } = tierSettings(tier);
+  return { name: tier.metadata.name, order, defaultAction: defaultAction === 'Pass' ? 'pass' : 'deny', missing: false };
+}
+
+/** A tier that is there although nobody made it; null when there is none of the name. */
+export function builtInTier(name: string): TierData | null {
+  const tier = Object.hasOwn(BUILT_IN_TIERS, name) ? BUILT_IN_TIERS[name] : undefined;
+  if (!tier) return null;
+  return { name, order: tier.order, defaultAction: tier.defaultAction === 'Pass' ? 'pass' : 'deny', missing: false };
+}
+
+/** A tier that policies name and nobody made: it ends in Deny. */
+export function missingTier(name: string): TierData {
+  return { name, order: null, defaultAction: 'deny', missing: true };
+}
+
 /** All tiers in order: the built-in ones, those made, and those that policies name although nobody made them. */
 export function orderTiers(tiers: Iterable<Tier>, named: Iterable<string>): TierData[] {
   const all = new Map<string, TierData>();
-  const add = (name: string, order: number | null, action: 'Deny' | 'Pass', missing: boolean): void => {
-    all.set(name, { name, order, defaultAction: action === 'Pass' ? 'pass' : 'deny', missing });
-  };
-  for (const [name, { order, defaultAction }] of Object.entries(BUILT_IN_TIERS)) add(name, order, defaultAction, false);
-  for (const tier of tiers) {
-    const { order, defaultAction } = tierSettings(tier);
-    add(tier.metadata.name, order, defaultAction, false);
-  }
-  for (const name of named) if (!all.has(name)) add(name, null, 'Deny', true);
+  for (const name of Object.keys(BUILT_IN_TIERS)) all.set(name, builtInTier(name)!);
+  for (const tier of tiers) all.set(tier.metadata.name, tierData(tier));
+  for (const name of named) if (!all.has(name)) all.set(name, missingTier(name));
   return [...all.values()].sort(compareTiers);
 }
