@@ -5,7 +5,12 @@ import type { Resource } from '#model/resource.ts';
 import { convertServices, type ServiceData } from '#policy/convert/services.ts';
 
 /** Store keys of the kinds. */
-export const SERVICE_KINDS: ReadonlySet<string> = new Set(['Service', 'EndpointSlice.discovery.k8s.io', 'Endpoints', 'Pod']);
+export const SERVICE_KINDS: ReadonlySet<string> = new Set([
+  'Service',
+  'EndpointSlice.discovery.k8s.io',
+  'Endpoints',
+  'Pod',
+]);
 
 export class Services {
   readonly #resources = new Map<string, Map<string, Resource>>([...SERVICE_KINDS].map((kind) => [kind, new Map()]));

@@ -12,7 +12,12 @@ export type SetSpec =
   | { readonly type: 'selector'; readonly selector: Selector }
   /** Addresses of nodes with these labels. */
   | { readonly type: 'nodes'; readonly selector: Selector }
-  | { readonly type: 'named-port'; readonly selector: Selector; readonly port: string; readonly protocol: number | null }
+  | {
+      readonly type: 'named-port';
+      readonly selector: Selector;
+      readonly port: string;
+      readonly protocol: number | null;
+    }
   /** The endpoints of a Service: addresses with ports, or addresses alone (`ports` false). */
   | { readonly type: 'service'; readonly namespace: string; readonly name: string; readonly ports: boolean };
 
@@ -86,7 +91,14 @@ function compileEntity(entity: EntityMatch, protocol: number | null, collector: 
   };
 }
 
-const NAMES: Readonly<Record<number, Protocol>> = { 1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6', 132: 'sctp', 136: 'udplite' };
+const NAMES: Readonly<Record<number, Protocol>> = {
+  1: 'icmp',
+  6: 'tcp',
+  17: 'udp',
+  58: 'icmpv6',
+  132: 'sctp',
+  136: 'udplite',
+};
 
 /** As nftables names it; the number where it has no name. Members of named-port sets spell it the same way. */
 export function protocolOf(number: number): Protocol {
