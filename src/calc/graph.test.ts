@@ -206,13 +206,12 @@ describe('CalcGraph', () => {
   });
 
   it('follows services, nodes and staged policies', () => {
-    const slice = (address: string): Resource =>
-      ({
-        apiVersion: 'discovery.k8s.io/v1',
-        kind: 'EndpointSlice',
-        metadata: { name: 'svc-1', namespace: 'default', labels: { 'kubernetes.io/service-name': 'svc' } },
-        spec: { addressType: 'IPv4', endpoints: [{ addresses: [address] }], ports: [{ protocol: 'TCP', port: 53 }] },
-      }) as unknown as Resource;
+    const slice = (address: string): Resource => ({
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: { name: 'svc-1', namespace: 'default', labels: { 'kubernetes.io/service-name': 'svc' } },
+      spec: { addressType: 'IPv4', endpoints: [{ addresses: [address] }], ports: [{ protocol: 'TCP', port: 53 }] },
+    });
     const toService = policy('to-svc', 'all()', 'all()', {
       types: ['Egress'],
       ingress: [],
