@@ -17,6 +17,7 @@ const VERBS: Record<string, { summary: string; load: () => Promise<{ register: R
   diff: { summary: 'show what apply would change', load: () => import('./commands/diff.ts') },
   delete: { summary: 'delete resources', load: () => import('./commands/delete.ts') },
   label: { summary: 'set and remove labels', load: () => import('./commands/label.ts') },
+  store: { summary: 'look after the store itself', load: () => import('./commands/store.ts') },
   'api-resources': { summary: 'list the kinds of resources', load: () => import('./commands/api-resources.ts') },
   simulate: { summary: 'what policies would do to flows', load: () => import('./commands/simulate.ts') },
   lint: { summary: 'what policies probably do not mean', load: () => import('./commands/simulate.ts') },
