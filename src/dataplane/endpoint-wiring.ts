@@ -27,13 +27,24 @@ import { isKernelError } from '#netlink/errors.ts';
 import type { Link, Operation } from '#netlink/types.ts';
 import { checkInterfaceName } from '#sys/sockopt.ts';
 import type { KernelAccess, Namespace } from './kernel-access.ts';
-import { DOOMED_GROUP, GATEWAY_V4, HOST_LINK_LOCAL, HOST_MAC, INTERFACE_PREFIX, ROUTE_PROTOCOL } from './ownership.ts';
+import {
+  DOOMED_GROUP,
+  DOOMED_GROUPS,
+  GATEWAY_V4,
+  HOST_LINK_LOCAL,
+  HOST_MAC,
+  INTERFACE_PREFIX,
+  isDoomed,
+  ROUTE_PROTOCOL,
+} from './ownership.ts';
 
 const RTPROT_KERNEL = 2;
 const RTPROT_BOOT = 3;
 const RT_TABLE_LOCAL = 255;
 const IPV6_METRIC = 1024;
 const KERNEL_CATCHES_UP_SECONDS = 10;
+/** Interfaces deleted by one message: the kernel holds its routing lock for about 0.3 ms for each. */
+const DELETED_TOGETHER = 16;
 const MTU_MIN = 68; // RFC 791
 const MTU_MIN_V6 = 1280; // RFC 8200 section 5
 const MTU_MAX = 65535;
@@ -66,7 +77,9 @@ export class EndpointWiring {
   readonly #kernel: KernelAccess;
   readonly #log: Logger;
   #purging: Promise<void> | null = null;
-  #purgeAgain = false;
+  /** Groups with interfaces to delete, and how many. */
+  readonly #doomed = new Map<number, number>();
+  #group = DOOMED_GROUP;
 
   constructor(kernel: KernelAccess, log: Logger) {
     this.#kernel = kernel;
@@ -111,12 +124,15 @@ export class EndpointWiring {
   unwire(hostInterface: string): boolean {
     const [found, set] = this.#kernel.host.netlink.execute([
       { op: 'link-get', link: hostInterface },
-      { op: 'link-set', link: hostInterface, settings: { up: false, group: DOOMED_GROUP } },
+      { op: 'link-set', link: hostInterface, settings: { up: false, group: this.#group } },
     ]);
     if (isKernelError(set?.error, 'ENODEV')) return false;
     if (set?.error) throw set.error;
+    const members = (this.#doomed.get(this.#group) ?? 0) + 1;
+    this.#doomed.set(this.#group, members);
+    if (members >= DELETED_TOGETHER) this.#nextGroup();
     this.#purge();
-    return found?.link?.group !== DOOMED_GROUP;
+    return !isDoomed(found?.link?.group ?? 0);
   }
 
   /**
@@ -137,11 +153,14 @@ export class EndpointWiring {
   list(): Link[] {
     return this.#kernel.host.netlink
       .listLinks()
-      .filter((link) => link.name.startsWith(INTERFACE_PREFIX) && link.kind === 'veth' && link.group !== DOOMED_GROUP);
+      .filter((link) => link.name.startsWith(INTERFACE_PREFIX) && link.kind === 'veth' && !isDoomed(link.group));
   }
 
   /** Deletes what a crash left half-deleted. To be called once at the start. */
   cleanLeftovers(): Promise<void> {
+    for (const { group } of this.#kernel.host.netlink.listLinks()) {
+      if (isDoomed(group)) this.#doomed.set(group, (this.#doomed.get(group) ?? 0) + 1);
+    }
     this.#purge();
     return this.idle();
   }
@@ -194,15 +213,15 @@ export class EndpointWiring {
     const other = inside?.peerIndex ? host.netlink.getLink(inside.peerIndex) : null;
     const otherEnd = other?.name.startsWith(INTERFACE_PREFIX) ? other : null;
     for (const link of [onHost, otherEnd]) {
-      if (link?.group === DOOMED_GROUP) host.netlink.execute([{ op: 'link-delete', link: link.index }]);
+      if (link && isDoomed(link.group)) host.netlink.execute([{ op: 'link-delete', link: link.index }]);
     }
-    if (onHost && onHost.group !== DOOMED_GROUP) {
+    if (onHost && !isDoomed(onHost.group)) {
       throw new BrindleError('already-exists', `interface ${request.hostInterface} exists on the host`, {
         field: 'hostInterface',
         remedy: 'remove the container it belongs to first',
       });
     }
-    if (inside && otherEnd?.group !== DOOMED_GROUP) {
+    if (inside && !(otherEnd && isDoomed(otherEnd.group))) {
       throw new BrindleError(
         'already-exists',
         `interface ${request.containerInterface} exists in network namespace ${request.netnsPath}`,
@@ -251,27 +270,39 @@ export class EndpointWiring {
   }
 
   #purge(): void {
-    if (this.#purging) {
-      this.#purgeAgain = true;
-      return;
-    }
+    if (this.#purging) return;
+    const failed = new Map<number, number>();
     const run = async (): Promise<void> => {
-      do {
-        this.#purgeAgain = false;
-        await this.#deleteDoomed();
-      } while (this.#purgeAgain);
+      // What is taken down in the same turn goes together.
+      await new Promise((resolve) => setImmediate(resolve));
+      for (;;) {
+        const [next] = this.#doomed;
+        if (!next) break;
+        const [group, members] = next;
+        this.#doomed.delete(group);
+        if (group === this.#group) this.#nextGroup(); // what comes from now on is for a later round
+        if (!(await this.#deleteGroup(group))) failed.set(group, members);
+      }
       this.#purging = null;
+      for (const [group, members] of failed) this.#doomed.set(group, members);
     };
     this.#purging = run();
   }
 
-  async #deleteDoomed(): Promise<void> {
+  #nextGroup(): void {
+    this.#group = DOOMED_GROUP + ((this.#group - DOOMED_GROUP + 1) % DOOMED_GROUPS);
+  }
+
+  /** False when it has to be tried again, with the next unwire. */
+  async #deleteGroup(group: number): Promise<boolean> {
     try {
-      const [outcome] = await this.#kernel.host.netlink.executeAsync([{ op: 'group-delete', group: DOOMED_GROUP }]);
+      const [outcome] = await this.#kernel.host.netlink.executeAsync([{ op: 'group-delete', group }]);
       // ENODEV: no interface in the group.
       if (outcome?.error && !isKernelError(outcome.error, 'ENODEV')) throw outcome.error;
+      return true;
     } catch (error) {
       this.#log.warn({ error: errorText(error) }, 'interfaces out of service could not be deleted; tried again later');
+      return false;
     }
   }
 }
@@ -396,7 +427,7 @@ function randomMac(): string {
 function checkHost(request: WireRequest, host: Namespace): string[] {
   const name = request.hostInterface;
   const link = host.netlink.getLink(name);
-  if (!link || link.group === DOOMED_GROUP) return [`interface ${name} does not exist on the host`];
+  if (!link || isDoomed(link.group)) return [`interface ${name} does not exist on the host`];
   const problems: string[] = [];
   if (!link.up) problems.push(`interface ${name} is down on the host`);
   if (link.mac !== HOST_MAC) problems.push(`interface ${name} has MAC address ${link.mac}, not ${HOST_MAC}`);

@@ -5,7 +5,7 @@
 // A host side interface that is out of service (in the doomed group) counts as gone, although the kernel still has it.
 import type { KernelEvent, NetlinkApi, Subscription } from '#netlink/api.ts';
 import type { Link } from '#netlink/types.ts';
-import { DOOMED_GROUP, INTERFACE_PREFIX } from './ownership.ts';
+import { INTERFACE_PREFIX, isDoomed } from './ownership.ts';
 
 export type InterfaceEvent =
   | { readonly type: 'appeared'; readonly link: Link }
@@ -88,7 +88,7 @@ export class InterfaceMonitor {
   }
 
   #set(link: Link): void {
-    if (link.group === DOOMED_GROUP) {
+    if (isDoomed(link.group)) {
       this.#remove(link.index);
       return;
     }

@@ -19,5 +19,11 @@ export const HOST_LINK_LOCAL = 'fe80::ecee:eeff:feee:eeee';
 /** Every container's IPv4 gateway. No interface has it; the host side answers for it by proxy ARP. */
 export const GATEWAY_V4 = '169.254.1.1';
 
-/** Link group of host side interfaces that are out of service and wait to be deleted. */
-export const DOOMED_GROUP = 0x0ca11dea;
+/** First of the link groups of host side interfaces that are out of service and wait to be deleted. */
+export const DOOMED_GROUP = 0x0ca11d00;
+export const DOOMED_GROUPS = 256;
+
+/** Whether a link of this group waits to be deleted. */
+export function isDoomed(group: number): boolean {
+  return group >= DOOMED_GROUP && group < DOOMED_GROUP + DOOMED_GROUPS;
+}
