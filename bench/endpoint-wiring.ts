@@ -38,11 +38,11 @@ const wireAll = (versions: readonly (4 | 6)[]): number[] =>
 /** Adds endpoints in the spare namespaces, a turn of the event loop apart, until the deletions are done. */
 async function addMeanwhile(deletions: Promise<unknown>): Promise<number[]> {
   const times: number[] = [];
-  let busy = true;
+  const state = { busy: true };
   const done = deletions.then(() => {
-    busy = false;
+    state.busy = false;
   });
-  for (let i = 0; busy && i < spares.length; i++) {
+  for (let i = 0; state.busy && i < spares.length; i++) {
     times.push(wire(spares[i]!, `calis${i}`, 1000 + i, [4, 6]));
     await new Promise((resolve) => setImmediate(resolve));
   }
