@@ -217,6 +217,26 @@ describe('policy dataplane on the kernel', () => {
     );
   });
 
+  it('lets a rule go on counting when another rule of its policy changes', async () => {
+    const id = 'NetworkPolicy/default/counted';
+    const allow = (index: number, port: number): AbstractRule => ({
+      ...{ action: 'allow', index, protocol: 'tcp', source: {} },
+      destination: { ports: [{ min: port, max: port }] },
+    });
+    const packets = async (index: number) =>
+      (await dataplane.counters()).find(
+        (c) => c.label.type === 'policy' && c.label.policy === id && c.label.index === index,
+      )?.packets;
+    await dataplane.apply([policy(id, { ingress: [allow(0, 80), allow(1, 81)] })]);
+    await open(a, b);
+    assert.equal(await packets(0), 2);
+    await dataplane.apply([policy(id, { ingress: [allow(0, 80), allow(1, 82), allow(2, 83)] })]);
+    assert.equal(await packets(0), 2);
+    assert.equal(await packets(2), 0);
+    await open(a, b);
+    assert.equal(await packets(0), 4);
+  });
+
   it('mends what somebody else breaks, also when the table is gone', async () => {
     await dataplane.apply([endpoint(a), endpoint(b)]);
     const text = () => world.run('nft', ['-s', 'list', 'table', 'inet', 'brindle']);

@@ -2,7 +2,7 @@
 // Out: the builder, and for each message the command it belongs to.
 import * as nl from '#netlink/constants.ts';
 import { MessageBuilder } from '#netlink/wire.ts';
-import type { ChainSpec, MapElement, Rule, SetSpec, Verdict } from '../objects.ts';
+import type { ChainSpec, CounterValue, MapElement, Rule, SetSpec, Verdict } from '../objects.ts';
 import type { Command, Transaction } from '../transaction.ts';
 import * as c from './constants.ts';
 import { encodeElement, type KeyElement, keyLength, keyType } from './elements.ts';
@@ -27,8 +27,16 @@ export interface EncodedBatch {
   readonly commands: readonly number[];
 }
 
-export function encodeTransaction(transaction: Transaction): EncodedBatch {
-  const encoder = new BatchEncoder(transaction.table);
+/** What a rule about to be written has counted already, by its chain and comment. */
+export type CarriedCounters = (chain: string, comment: string) => CounterValue;
+
+export const COUNT_FROM_ZERO: CounterValue = { packets: 0, bytes: 0 };
+
+export function encodeTransaction(
+  transaction: Transaction,
+  carried: CarriedCounters = () => COUNT_FROM_ZERO,
+): EncodedBatch {
+  const encoder = new BatchEncoder(transaction.table, carried);
   for (const [index, command] of transaction.commands.entries()) encoder.command(index, command);
   return encoder.finish();
 }
@@ -37,11 +45,13 @@ class BatchEncoder {
   readonly #b = new MessageBuilder(16 * 1024);
   readonly #commands: number[] = [];
   readonly #table: string;
+  readonly #carried: CarriedCounters;
   #command = -1;
   #setId = 0;
 
-  constructor(table: string) {
+  constructor(table: string, carried: CarriedCounters) {
     this.#table = table;
+    this.#carried = carried;
     this.#control(c.NFNL_MSG_BATCH_BEGIN);
   }
 
@@ -104,7 +114,8 @@ class BatchEncoder {
     let used = 0;
     this.#message(c.MSG_NEWRULE, CREATE | APPEND, () => {
       this.#b.attributeString(c.RULE_CHAIN, chain);
-      this.#b.nest(c.RULE_EXPRESSIONS, () => writeExpressions(this.#b, rule.statements, () => ids[used++]!));
+      const counted = this.#carried(chain, rule.comment);
+      this.#b.nest(c.RULE_EXPRESSIONS, () => writeExpressions(this.#b, rule.statements, () => ids[used++]!, counted));
       if (rule.comment !== '') {
         const text = Buffer.from(`${rule.comment}\0`);
         this.#b.attribute(c.RULE_USERDATA, Buffer.concat([Uint8Array.of(c.RULE_UDATA_COMMENT, text.length), text]));

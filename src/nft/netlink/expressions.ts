@@ -4,7 +4,7 @@
 import type { MessageBuilder } from '#netlink/wire.ts';
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
-import type { Family, Side, Statement, Verdict } from '../objects.ts';
+import type { CounterValue, Family, Side, Statement, Verdict } from '../objects.ts';
 import * as c from './constants.ts';
 import { fieldLength, interfaceOctets, type KeyElement } from './elements.ts';
 
@@ -92,21 +92,28 @@ function interval(start: Uint8Array, behind: Uint8Array): KeyElement[] {
 export const ANONYMOUS_NAME = '__set%d';
 export const ANONYMOUS_MAP_NAME = '__map%d';
 
-/** Writes the expressions of a rule. `nextSetId` gives the ids of its anonymous sets, in order. */
-export function writeExpressions(b: MessageBuilder, statements: readonly Statement[], nextSetId: () => number): void {
-  const w = new ExpressionWriter(b, nextSetId);
+/** Writes the expressions of a rule. `nextSetId` gives the ids of its anonymous sets, in order; its counter starts from `counted`. */
+export function writeExpressions(
+  b: MessageBuilder,
+  statements: readonly Statement[],
+  nextSetId: () => number,
+  counted: CounterValue,
+): void {
+  const w = new ExpressionWriter(b, nextSetId, counted);
   for (const s of statements) w.statement(s);
 }
 
 class ExpressionWriter {
   readonly #b: MessageBuilder;
   readonly #nextSetId: () => number;
+  readonly #counted: CounterValue;
   /** The protocol that the rule has made sure of. */
   #protocol: number | null = null;
 
-  constructor(b: MessageBuilder, nextSetId: () => number) {
+  constructor(b: MessageBuilder, nextSetId: () => number, counted: CounterValue) {
     this.#b = b;
     this.#nextSetId = nextSetId;
+    this.#counted = counted;
   }
 
   statement(s: Statement): void {
@@ -184,7 +191,8 @@ class ExpressionWriter {
         return this.#compare(c.CMP_EQ, u32host(0));
       case 'counter':
         return this.#expression('counter', () => {
-          this.#b.attributeU64be(c.COUNTER_BYTES, 0n).attributeU64be(c.COUNTER_PACKETS, 0n);
+          this.#b.attributeU64be(c.COUNTER_BYTES, BigInt(this.#counted.bytes));
+          this.#b.attributeU64be(c.COUNTER_PACKETS, BigInt(this.#counted.packets));
         });
       case 'limit':
         return this.#expression('limit', () => {

@@ -9,14 +9,14 @@ import { write } from 'node:fs';
 import { BrindleError } from '#base/errors.ts';
 import { NetlinkConnection } from '#netlink/connection.ts';
 import * as nl from '#netlink/constants.ts';
-import { KernelError } from '#netlink/errors.ts';
+import { isKernelError, KernelError } from '#netlink/errors.ts';
 import { Attributes, fixedHeader, MessageBuilder, type NetlinkMessage, readMessages } from '#netlink/wire.ts';
 import * as sys from '#sys/constants.ts';
 import { SystemError } from '#sys/errors.ts';
 import { lastErrno, libc } from '#sys/ffi.ts';
 import { setIntOption } from '#sys/sockopt.ts';
 import type { CommitFailure, ForeignChange, ListedSet, NftDriver, TableState } from '../driver.ts';
-import type { SetSpec } from '../objects.ts';
+import type { CounterValue, SetSpec } from '../objects.ts';
 import type { Transaction } from '../transaction.ts';
 import * as c from './constants.ts';
 import {
@@ -28,7 +28,7 @@ import {
   listedSet,
   type MutableChain,
 } from './decode.ts';
-import { encodeTransaction } from './encode.ts';
+import { type CarriedCounters, COUNT_FROM_ZERO, encodeTransaction } from './encode.ts';
 import { NftMonitor } from './monitor.ts';
 
 /** A batch is one datagram and has to fit the send buffer; memory is taken only while it is sent. */
@@ -36,6 +36,9 @@ const SEND_BUFFER = 256 * 1024 * 1024;
 const RECEIVE_BUFFER = 64 * 1024;
 /** Octets from which the kernel's work is done on a thread, so that the event loop goes on. */
 const LONG_BATCH = 128 * 1024;
+
+/** Reading counters costs some 50 microseconds a chain; where very much changes they start anew. */
+const MAX_CARRIED_CHAINS = 500;
 
 export interface NetlinkNftOptions {
   /** Path or descriptor of the namespace; absent: the thread's own. */
@@ -101,7 +104,7 @@ export class NetlinkNftDriver implements NftDriver {
   }
 
   async #commit(transaction: Transaction): Promise<CommitFailure | null> {
-    const { builder, commands } = encodeTransaction(transaction);
+    const { builder, commands } = encodeTransaction(transaction, this.#carriedCounters(transaction));
     const base = this.#sequence;
     this.#sequence = (this.#sequence + builder.count) % 0x7000_0000;
     const lastCommand = builder.count - 2;
@@ -116,6 +119,30 @@ export class NetlinkNftDriver implements NftDriver {
     const command = commands[failed.index] ?? -1;
     const what = command < 0 ? 'commit an nftables transaction' : `nftables: ${transaction.text(command)}`;
     return { error: new KernelError(what, failed.errno, failed.text), command: command < 0 ? null : command };
+  }
+
+  /** What the rules of chains about to be filled anew have counted: a rule that stays as it is goes on counting. */
+  #carriedCounters(transaction: Transaction): CarriedCounters {
+    const { table } = transaction;
+    const counters = new Map<string, CounterValue>();
+    const flushed = transaction.commands.flatMap((command) => (command.type === 'flush-chain' ? [command.name] : []));
+    if (flushed.length === 0 || flushed.length > MAX_CARRIED_CHAINS) return () => COUNT_FROM_ZERO;
+    for (const name of flushed) {
+      const attributes = (b: MessageBuilder) => {
+        b.attributeString(c.RULE_TABLE, table).attributeString(c.RULE_CHAIN, name);
+      };
+      try {
+        this.#dump(c.MSG_GETRULE, attributes, counters, (message) => {
+          const found = decodeRule(message.payload, table);
+          if (found?.chain !== name || !found.rule.counter) return;
+          counters.set(`${name}\n${found.rule.comment}`, found.rule.counter);
+        });
+      } catch (error) {
+        // A chain that is gone has no counters; the transaction itself will say so.
+        if (!isKernelError(error)) throw error;
+      }
+    }
+    return (chain, comment) => counters.get(`${chain}\n${comment}`) ?? COUNT_FROM_ZERO;
   }
 
   /** The first message that failed; null when all was committed. */
