@@ -35,7 +35,7 @@ export function register(program: Command): void {
       .addOption(new Option('-o, --output <format>', 'what to print').choices(['name', 'yaml', 'json']))
       .addHelpText(
         'after',
-        `\nAll resources are checked before the first is written: one that is invalid keeps all out.\n\n  brindle ${mode} -f pools.yaml\n  cat pools.yaml | brindle ${mode} -f -`,
+        `\nAll resources are checked before the first is written: one that is invalid keeps all out.\nA resource becomes what the file says, labels and annotations too; its status and identity stay.\n\n  brindle ${mode} -f pools.yaml\n  cat pools.yaml | brindle ${mode} -f -`,
       )
       .action(async (flags: ApplyFlags) => run(mode, flags));
   }
