@@ -4,8 +4,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { RawDocument } from '#model/manifest.ts';
 import { type InvalidPart, InvalidResourceError } from '#model/problems.ts';
-import { KINDS, groupOf, resourceSubject } from '#model/registry.ts';
+import { groupOf, kindOf, KINDS, resourceSubject, warningsOf } from '#model/registry.ts';
 import { keyOf, keyText, type Resource } from '#model/resource.ts';
+import type { Finding } from '#policy/lint/lint.ts';
 import { readManifests } from './manifests.ts';
 
 /** Kinds of the groups that we read ourselves which are none of our business. */
@@ -23,6 +24,16 @@ const FOREIGN_KINDS = new Set([
   'IngressClass',
   'ServiceCIDR',
   'IPAddress',
+  // What Calico keeps beside its policies; an export of a cluster holds them.
+  'FelixConfiguration',
+  'ClusterInformation',
+  'KubeControllersConfiguration',
+  'CalicoNodeStatus',
+  'IPAMConfiguration',
+  'IPAMConfig',
+  'IPAMBlock',
+  'IPAMHandle',
+  'BlockAffinity',
 ]);
 
 /** Groups under which somebody might misspell one of our kinds. */
@@ -31,6 +42,7 @@ const OWN_GROUPS = new Set([...KINDS.map(({ apiVersion }) => groupOf(apiVersion)
 function isForeign({ value }: RawDocument): boolean {
   const { apiVersion, kind } = (value ?? {}) as { apiVersion?: unknown; kind?: unknown };
   if (typeof apiVersion !== 'string' || typeof kind !== 'string' || kind === '' || apiVersion === '') return false;
+  if (kindOf({ apiVersion, kind })) return false;
   return !OWN_GROUPS.has(groupOf(apiVersion)) || FOREIGN_KINDS.has(kind);
 }
 
@@ -76,6 +88,18 @@ export function readSimulation(paths: readonly string[], options: SimulationOpti
   }
   if (twice.length > 0) throw new InvalidResourceError(twice);
   return [...byKey.values()].map(({ resource }) => resource);
+}
+
+/** Findings about resources alone, without the others. */
+export function lintResources(resources: readonly Resource[]): Finding[] {
+  return resources.flatMap((resource) =>
+    warningsOf(resource).map(({ field, reason, remedy }) => ({
+      kind: 'no-effect' as const,
+      resource: keyText(keyOf(resource)),
+      field,
+      message: remedy ? `${reason}; ${remedy}` : reason,
+    })),
+  );
 }
 
 /** `changes` over `base`: what has the same identity is replaced. */

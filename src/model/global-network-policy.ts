@@ -1,6 +1,6 @@
 // GlobalNetworkPolicy and StagedGlobalNetworkPolicy: policies across namespaces and for hosts. Calico's projectcalico.org/v3 fields.
 import { defineKind } from './kind.ts';
-import { checkNoGlobal, checkRules, checkTypes, Rules, Types } from './policy-rule.ts';
+import { checkNoGlobal, checkRules, checkTypes, Rules, Types, warnIgnoredRules } from './policy-rule.ts';
 import type { Problems } from './problems.ts';
 import type { Resource } from './resource.ts';
 import { checkStagedDelete, StagedAction } from './staged.ts';
@@ -52,6 +52,10 @@ function validate({ spec }: GlobalNetworkPolicy, problems: Problems): void {
   checkRules(spec, false, problems);
 }
 
+function warn({ spec }: GlobalNetworkPolicy, warnings: Problems): void {
+  warnIgnoredRules(spec, spec.types, 'types', warnings);
+}
+
 const columns = [
   { title: 'TIER', value: ({ spec }: GlobalNetworkPolicy) => spec.tier },
   { title: 'ORDER', value: ({ spec }: GlobalNetworkPolicy) => String(spec.order ?? 'last') },
@@ -69,6 +73,7 @@ export const globalNetworkPolicy = defineKind({
   spec: GlobalNetworkPolicySpec,
   specOptional: true,
   validate,
+  warn,
   columns,
 });
 
@@ -86,5 +91,6 @@ export const stagedGlobalNetworkPolicy = defineKind({
     checkStagedDelete(policy.spec, problems);
     validate(policy, problems);
   },
+  warn,
   columns,
 });

@@ -4,6 +4,7 @@
 import { Prefix } from '#net/prefix.ts';
 import { defineKind } from './kind.ts';
 import { checkLabelSelector, LabelSelector } from './label-selector.ts';
+import { warnIgnoredRules } from './policy-rule.ts';
 import type { Problems } from './problems.ts';
 import type { Resource } from './resource.ts';
 import { checkStagedDelete, StagedAction } from './staged.ts';
@@ -105,6 +106,7 @@ export const kubernetesNetworkPolicy = defineKind({
   spec: KubernetesNetworkPolicySpec,
   specOptional: true,
   validate,
+  warn: ({ spec }, warnings) => warnIgnoredRules(spec, spec.policyTypes, 'policyTypes', warnings),
   columns: [
     {
       title: 'PODS',

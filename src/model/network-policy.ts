@@ -1,7 +1,7 @@
 // NetworkPolicy and StagedNetworkPolicy: policies of one namespace. Calico's projectcalico.org/v3 fields.
 // Trap: Kubernetes has a kind of the same name in `networking.k8s.io/v1`; that one is kubernetes-network-policy.ts.
 import { defineKind } from './kind.ts';
-import { checkNoGlobal, checkRules, checkTypes, Rules, Types } from './policy-rule.ts';
+import { checkNoGlobal, checkRules, checkTypes, Rules, Types, warnIgnoredRules } from './policy-rule.ts';
 import type { Problems } from './problems.ts';
 import type { Resource } from './resource.ts';
 import { checkStagedDelete, StagedAction } from './staged.ts';
@@ -35,6 +35,10 @@ function validate({ spec }: NetworkPolicy, problems: Problems): void {
   checkRules(spec, true, problems);
 }
 
+function warn({ spec }: NetworkPolicy, warnings: Problems): void {
+  warnIgnoredRules(spec, spec.types, 'types', warnings);
+}
+
 const columns = [
   { title: 'TIER', value: ({ spec }: NetworkPolicy) => spec.tier },
   { title: 'ORDER', value: ({ spec }: NetworkPolicy) => String(spec.order ?? 'last') },
@@ -52,6 +56,7 @@ export const networkPolicy = defineKind({
   spec: NetworkPolicySpec,
   specOptional: true,
   validate,
+  warn,
   columns,
 });
 
@@ -69,5 +74,6 @@ export const stagedNetworkPolicy = defineKind({
     checkStagedDelete(policy.spec, problems);
     validate(policy, problems);
   },
+  warn,
   columns,
 });

@@ -87,6 +87,23 @@ export function checkTypes(types: readonly string[] | undefined, problems: Probl
   }
 }
 
+/** Warns of rules in a direction that the types leave out: they are kept and never asked. */
+export function warnIgnoredRules(
+  spec: { readonly ingress?: readonly unknown[]; readonly egress?: readonly unknown[] },
+  types: readonly string[] | undefined,
+  field: string,
+  warnings: Problems,
+): void {
+  if (!types || types.length === 0) return;
+  for (const [direction, type] of [
+    ['ingress', 'Ingress'],
+    ['egress', 'Egress'],
+  ] as const) {
+    if (types.includes(type) || !spec[direction]?.length) continue;
+    warnings.add(`spec.${direction}`, `has no effect: ${field} leaves ${type} out`, `add ${type} to ${field}`);
+  }
+}
+
 /** Checks that `global()`, which only a rule's namespaceSelector may say, is not in a policy's own selectors. */
 export function checkNoGlobal(selector: string | undefined, field: string, problems: Problems): void {
   if (selector !== undefined && containsCall(parseSelector(selector).node, 'global')) {

@@ -28,8 +28,8 @@ export interface EntityMatch {
 }
 
 export interface IcmpType {
+  readonly type: number;
   /** null: any. */
-  readonly type: number | null;
   readonly code: number | null;
 }
 

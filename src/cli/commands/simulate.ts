@@ -12,7 +12,7 @@ import { type Finding, lint } from '#policy/lint/lint.ts';
 import { buildWorld, type World } from '#policy/world/world.ts';
 import { styled } from '../format/style.ts';
 import { formatTable } from '../format/table.ts';
-import { overlay, readSimulation } from '../simulation.ts';
+import { lintResources, overlay, readSimulation } from '../simulation.ts';
 
 interface Flags {
   readonly filename?: string[];
@@ -44,7 +44,7 @@ with {"pod"}, {"endpoint"} or {"ip"} at each end; sourcePort, icmpType and icmpC
     )
     .action(simulate);
   addInput(program.command('lint').description('What in policies is legal but probably not meant.')).action(
-    (flags: Flags) => printFindings(lint(buildWorld(readInput(flags))), flags),
+    (flags: Flags) => printFindings(lintAll(readInput(flags)), flags),
   );
 }
 
@@ -68,8 +68,8 @@ function simulate(flags: Flags): void {
     });
   }
   const resources = readInput(flags);
+  if (flags.lint) return printFindings(lintAll(resources), flags);
   const world = buildWorld(resources);
-  if (flags.lint) return printFindings(lint(world), flags);
   if (flags.diff !== undefined) {
     const after = buildWorld(overlay(resources, readSimulation([flags.diff], {})));
     return printChanges(diff(flags, world, after), flags);
@@ -79,6 +79,10 @@ function simulate(flags: Flags): void {
     return printMatrix(world, protocol, port, flags);
   }
   return printResults(world, readFlows(flags.flows ?? ''), flags);
+}
+
+function lintAll(resources: readonly Resource[]): Finding[] {
+  return [...lintResources(resources), ...lint(buildWorld(resources))];
 }
 
 function readFlows(file: string): Flow[] {

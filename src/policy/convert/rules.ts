@@ -41,8 +41,9 @@ function convertRule(rule: Rule, index: number, namespace: string): PolicyRule {
   };
 }
 
+/** Without a type there is nothing to compare: the protocol beside it says all. */
 function convertIcmp(icmp: { type?: number; code?: number } | undefined): IcmpType | null {
-  return icmp ? { type: icmp.type ?? null, code: icmp.code ?? null } : null;
+  return icmp?.type === undefined ? null : { type: icmp.type, code: icmp.code ?? null };
 }
 
 /** The family of all the CIDRs; null when there are none or of both. */

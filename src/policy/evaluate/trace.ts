@@ -77,7 +77,7 @@ export function explainMatch(rule: PolicyRule): string {
 
 function describeIcmp(icmp: IcmpType | null): string {
   if (!icmp) return 'no ICMP';
-  return `ICMP type ${icmp.type ?? 'any'} code ${icmp.code ?? 'any'}`;
+  return `ICMP type ${icmp.type} code ${icmp.code ?? 'any'}`;
 }
 
 function describeCondition(entity: EntityMatch, condition: keyof EntityMatch): string {

@@ -19,7 +19,7 @@ export type FindingKind =
   | 'no-such-tier'
   | 'no-such-service'
   | 'no-such-profile'
-  | 'ignored-rules';
+  | 'no-effect';
 
 export interface Finding {
   readonly kind: FindingKind;

@@ -73,7 +73,7 @@ export class RuleMatcher {
 }
 
 function matchesIcmp({ type, code }: IcmpType, { icmp }: Packet): boolean {
-  return icmp !== null && (type === null || type === icmp.type) && (code === null || code === icmp.code);
+  return icmp !== null && type === icmp.type && (code === null || code === icmp.code);
 }
 
 class EntityMatcher {
