@@ -157,6 +157,7 @@ export const CTA_STATUS = 3;
 export const CTA_TIMEOUT = 7;
 export const CTA_MARK = 8;
 export const CTA_ID = 12;
+export const CTA_ZONE = 18;
 export const CTA_TUPLE_IP = 1;
 export const CTA_TUPLE_PROTO = 2;
 export const CTA_TUPLE_ZONE = 3;

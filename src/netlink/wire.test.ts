@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { isBrindleError } from '#base/errors.ts';
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
+import { decodeFlow } from './conntrack.ts';
 import * as c from './constants.ts';
 import { decodeEvent } from './monitor.ts';
 import { encodeOperation } from './operation.ts';
@@ -96,8 +97,8 @@ describe('MessageBuilder and readers', () => {
 });
 
 describe('decoders', () => {
-  const decoders = [decodeLink, decodeAddress, decodeRoute, decodeRule, decodeNeighbour, decodeEvent];
-  const types = [16, 17, 20, 21, 24, 25, 28, 29, 32, 33];
+  const decoders = [decodeLink, decodeAddress, decodeRoute, decodeRule, decodeNeighbour, decodeEvent, decodeFlow];
+  const types = [16, 17, 20, 21, 24, 25, 28, 29, 32, 33, 256];
 
   it('end with any payload, throwing nothing but `protocol`', () => {
     const payload = fc.oneof(fc.uint8Array({ maxLength: 200 }), structured());
