@@ -27,7 +27,6 @@ export function register(program: Command): void {
         '-f, --filename <path>',
         'file, folder, or - for standard input; may be given several times',
         collect,
-        [],
       )
       .option('-R, --recursive', 'folders with all that is in them')
       .option('-n, --namespace <name>', 'namespace of resources that name none')
@@ -41,7 +40,7 @@ export function register(program: Command): void {
   }
 }
 
-function collect(value: string, earlier: string[]): string[] {
+function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value];
 }
 

@@ -11,7 +11,7 @@ import { keyFor, type NamespaceOptions, namespaceOf, parseRequests, quoted } fro
 import { addStoreOptions, type StoreOptions, withStore } from '../store-access.ts';
 
 interface DeleteFlags extends StoreOptions, NamespaceOptions {
-  readonly filename: string[];
+  readonly filename?: string[];
   readonly recursive?: boolean;
   readonly selector?: string;
   readonly all?: boolean;
@@ -36,7 +36,6 @@ export function register(program: Command): void {
       '-f, --filename <path>',
       'what the file, folder or standard input (-) names; may be given several times',
       collect,
-      [],
     )
     .option('-R, --recursive', 'folders with all that is in them')
     .option('-n, --namespace <name>', 'the namespace to look in (default: default)')
@@ -54,7 +53,7 @@ export function register(program: Command): void {
     });
 }
 
-function collect(value: string, earlier: string[]): string[] {
+function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value];
 }
 
@@ -78,7 +77,7 @@ async function run(store: Store, words: readonly string[], flags: DeleteFlags): 
 }
 
 async function targetsOf(store: Store, words: readonly string[], flags: DeleteFlags): Promise<Target[]> {
-  if (flags.filename.length > 0) {
+  if (flags.filename) {
     if (words.length > 0) throw new BrindleError('invalid-argument', 'give either -f or kind and names');
     // What others refer to goes last: the other way round than apply.
     const rank = new Map(KINDS.map((kind, i) => [kindKey(kind.apiVersion, kind.kind), i]));

@@ -23,7 +23,6 @@ export function register(program: Command): void {
       '-f, --filename <path>',
       'file, folder, or - for standard input; may be given several times',
       collect,
-      [],
     )
     .option('-R, --recursive', 'folders with all that is in them')
     .option('-n, --namespace <name>', 'namespace of resources that name none')
@@ -45,7 +44,7 @@ export function register(program: Command): void {
     });
 }
 
-function collect(value: string, earlier: string[]): string[] {
+function collect(value: string, earlier: string[] = []): string[] {
   return [...earlier, value];
 }
 
