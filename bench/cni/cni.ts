@@ -103,7 +103,7 @@ async function startVerbs(side: Side): Promise<void> {
   mkdirSync(directory);
   side.socket = join(directory, 'sock');
   const args = [join(root, 'test/support/cni-agent.ts'), directory, '10.70.0.0/16', 'fd70::/64'];
-  await startProcess(side, args, 'ready\n');
+  await startProcess(side, process.execPath, ['--disable-warning=ExperimentalWarning', ...args], 'ready\n');
 }
 
 async function startAgent(side: Side): Promise<void> {
@@ -130,14 +130,16 @@ async function startAgent(side: Side): Promise<void> {
   };
   writeFileSync(config, JSON.stringify(settings)); // JSON is YAML
   side.socket = join(directory, 'run', 'brindle.sock');
-  await startProcess(side, [join(root, 'dist/brindle.js'), 'agent', '--config', config], 'in sync');
+  await startProcess(side, join(root, 'bin/brindle'), ['agent', '--config', config], 'in sync');
 }
 
-async function startProcess(side: Side, args: readonly string[], sign: string): Promise<void> {
-  const profile = flags.profile === undefined ? [] : ['--cpu-prof', '--cpu-prof-dir', flags.profile];
-  const command = [process.execPath, '--disable-warning=ExperimentalWarning', ...profile, ...args];
+async function startProcess(side: Side, program: string, args: readonly string[], sign: string): Promise<void> {
+  const profile = flags.profile === undefined ? {} : { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${flags.profile}` };
   let said = '';
-  const child = spawn('nsenter', [`--net=${side.host.path}`, '--', ...command], { cwd: root });
+  const child = spawn('nsenter', [`--net=${side.host.path}`, '--', program, ...args], {
+    cwd: root,
+    env: { ...process.env, ...profile },
+  });
   const hear = (chunk: Buffer): void => {
     said += chunk.toString();
   };

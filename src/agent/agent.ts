@@ -164,7 +164,9 @@ export class Agent {
       log: log.child({ part: 'bgp' }),
     });
     this.#wiring = new EndpointWiring(this.#kernel, log.child({ part: 'wiring' }));
-    this.#containerWiring = new ContainerWiring(this.#wiring, this.#kernel);
+    this.#containerWiring = new ContainerWiring(this.#wiring, this.#kernel, (name, index, addresses) =>
+      this.#routing.wired(name, index, addresses),
+    );
     this.#handler = new CniHandler({
       host: hostName,
       ipam: this.#ipam,

@@ -9,20 +9,25 @@ import { IpAddress } from '#net/address.ts';
 
 const ETHERNET_MTU = 1500;
 
+/** Told of each interface that was made, with its index on the host. */
+export type OnWired = (hostInterface: string, index: number, addresses: readonly IpAddress[]) => void;
+
 export class ContainerWiring implements Wiring {
   readonly #wiring: EndpointWiring;
   readonly #kernel: KernelAccess;
+  readonly #onWired: OnWired;
   #mtu: number | null = null;
 
-  constructor(wiring: EndpointWiring, kernel: KernelAccess) {
+  constructor(wiring: EndpointWiring, kernel: KernelAccess, onWired: OnWired) {
     this.#wiring = wiring;
     this.#kernel = kernel;
+    this.#onWired = onWired;
   }
 
   wire(request: WireRequest): Promise<Wired> {
     try {
       const mtu = request.mtu ?? this.#fabricMtu();
-      const { hostMac, containerMac } = this.#wiring.wire({
+      const { hostMac, containerMac, hostIndex } = this.#wiring.wire({
         netnsPath: request.netns,
         containerInterface: request.ifname,
         hostInterface: request.hostInterface,
@@ -30,6 +35,7 @@ export class ContainerWiring implements Wiring {
         mtu,
         containerMac: request.mac,
       });
+      this.#onWired(request.hostInterface, hostIndex, request.addresses);
       return Promise.resolve({ hostMac, mac: containerMac, mtu, gateways: { 4: GATEWAY_V4, 6: HOST_LINK_LOCAL } });
     } catch (error) {
       return Promise.reject(error);

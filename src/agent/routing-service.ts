@@ -6,7 +6,7 @@ import type { Logger } from '#base/log.ts';
 import type { NextHopTracker, RouteSink } from '#bgp/speaker/api.ts';
 import type { KernelAccess } from '#dataplane/kernel-access.ts';
 import { NextHopTracker as KernelNextHops, type ResolvedNextHop } from '#dataplane/next-hop-tracker.ts';
-import { RouteManager, type RouteHop } from '#dataplane/route-manager.ts';
+import { type DesiredRoute, RouteManager, type RouteHop } from '#dataplane/route-manager.ts';
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
 import type { RouteStatus } from './api/types.ts';
@@ -27,6 +27,8 @@ export class RoutingService implements BlockPlane {
   /** Endpoint -> the destinations it was given. */
   readonly #endpoints = new Map<string, readonly Prefix[]>();
   readonly #families = new Set<string>();
+  /** Index of each interface that was wired and has no endpoint yet. */
+  readonly #wired = new Map<string, number>();
 
   constructor(options: RoutingServiceOptions) {
     const { kernel, log } = options;
@@ -94,15 +96,20 @@ export class RoutingService implements BlockPlane {
     this.#manager.inSync('bgp');
   }
 
+  /** The wiring has just made an interface and its routes. */
+  wired(interfaceName: string, index: number, addresses: readonly IpAddress[]): void {
+    this.#wired.set(interfaceName, index);
+    for (const address of addresses) this.#manager.noteWritten(directRoute(Prefix.host(address), index));
+  }
+
   /** The wiring has written these routes already; from now on they are mended when somebody takes them away. */
   setEndpoint(id: string, interfaceName: string, addresses: readonly string[]): void {
     this.removeEndpoint(id);
-    const link = this.#kernel.host.netlink.getLink(interfaceName);
-    if (!link) return;
+    const index = this.#wired.get(interfaceName) ?? this.#kernel.host.netlink.getLink(interfaceName)?.index;
+    this.#wired.delete(interfaceName);
+    if (index === undefined) return;
     const destinations = addresses.map((text) => Prefix.parseOrHost(text));
-    for (const destination of destinations) {
-      this.#manager.set('workload', { destination, nextHops: [{ gateway: null, ifindex: link.index }] });
-    }
+    for (const destination of destinations) this.#manager.set('workload', directRoute(destination, index));
     this.#endpoints.set(id, destinations);
   }
 
@@ -147,6 +154,10 @@ export class RoutingService implements BlockPlane {
     }
     return out;
   }
+}
+
+function directRoute(destination: Prefix, ifindex: number): DesiredRoute {
+  return { destination, nextHops: [{ gateway: null, ifindex }] };
 }
 
 function hopOf(gateway: Gateway): RouteHop {

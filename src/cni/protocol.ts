@@ -131,6 +131,9 @@ export function parseAnswer(octets: Uint8Array): CniAnswer | null {
 /** Handles one call. `gone` is aborted when the caller hangs up before the answer. Must not throw. */
 export type CniCallHandler = (request: CniRequest, gone: AbortSignal) => Promise<CniAnswer>;
 
+/** Made once: an abort without a reason makes an exception with its stack for every call. */
+const HUNG_UP = new BrindleError('unavailable', 'the caller has hung up');
+
 /** How long a caller may take to send its request or to read its answer, in milliseconds. */
 const REQUEST_TIMEOUT = 10_000;
 
@@ -142,7 +145,7 @@ export async function serveCni(socket: Socket, firstChunk: Uint8Array, handler: 
   const gone = new AbortController();
   const closed = new Promise<void>((resolve) => {
     socket.once('close', () => {
-      gone.abort();
+      gone.abort(HUNG_UP);
       resolve();
     });
   });
@@ -152,7 +155,7 @@ export async function serveCni(socket: Socket, firstChunk: Uint8Array, handler: 
     if (!request) return;
     // The executable sends all, then waits: whatever it sends more, or its end of file, means that it is gone.
     socket.on('data', () => socket.destroy());
-    socket.on('end', () => gone.abort());
+    socket.on('end', () => gone.abort(HUNG_UP));
     socket.end(encodeAnswer(await handler(request, gone.signal)));
   } catch (error) {
     const msg = error instanceof Error ? error.message : String(error);

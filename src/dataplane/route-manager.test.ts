@@ -109,6 +109,40 @@ describe('RouteManager on the fake kernel', () => {
     assert.deepEqual(ours(w), []);
   });
 
+  it('knows what another part of this process wrote, also when it hears only now that the link was down before', async () => {
+    const w = world();
+    executeAll(w.other, [{ op: 'link-set', link: w.cali, settings: { up: false } }]);
+    const netlink = w.namespace.connect();
+    let executed = 0;
+    const counting = new Proxy(netlink, {
+      get(target, name) {
+        if (name === 'execute') executed++;
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      },
+    });
+    const m = new RouteManager({ netlink: counting, clock: w.clock, log: silentLogger });
+    await m.start();
+    executeAll(w.other, [{ op: 'link-set', link: w.cali, settings: { up: true } }]);
+    executeAll(w.other, [{ op: 'link-set', link: w.cali, settings: { up: false } }]);
+    executeAll(w.other, [{ op: 'link-set', link: w.cali, settings: { up: true } }]);
+    const route = direct('10.65.0.5/32', w.cali);
+    netlink.execute([
+      { op: 'route-add', route: { ...route, protocol: ROUTE_PROTOCOL, nextHops: [{ ifindex: w.cali }] } },
+    ]);
+    m.noteWritten(route);
+    m.set('workload', route);
+    await turns();
+    await m.flush();
+    assert.equal(executed, 0);
+    assert.equal(m.status(prefix('10.65.0.5/32'))?.state, 'installed');
+    // Later a link that goes down has taken the route along.
+    w.clock.advance(10_000);
+    executeAll(w.other, [{ op: 'link-set', link: w.cali, settings: { up: false } }]);
+    await turns();
+    assert.notEqual(m.status(prefix('10.65.0.5/32'))?.state, 'installed');
+  });
+
   it('knows that a link that goes down has taken its IPv4 routes along', async () => {
     const w = world();
     const m = await w.start();

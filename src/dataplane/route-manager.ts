@@ -72,6 +72,8 @@ export interface RouteManagerOptions {
 const TABLE_MAIN = 254;
 /** Changes a turn of the event loop: about 5 ms in the kernel. */
 const BATCH = 500;
+/** How long a notification may be under way. */
+const FRESH_MS = 5000;
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 30_000;
 
@@ -91,6 +93,8 @@ export class RouteManager {
   readonly #inSync = new Set<RouteSource>();
   /** Routes straight to an interface, by its index: the ones that vanish without notice. */
   readonly #direct = new Map<number, Set<string>>();
+  /** Interfaces with routes by `noteWritten`, and when: that they were down until then we may hear only now. */
+  readonly #fresh = new Map<number, number>();
   #subscription: Subscription | null = null;
   #resync: Promise<void> | null = null;
   #resyncAgain = false;
@@ -135,6 +139,14 @@ export class RouteManager {
     const key = keyOf(route);
     this.#wanted.get(source)!.set(key, route);
     this.#choose(key);
+  }
+
+  /** Takes note of a route that another part of this process has written just now: we do not hear our own notifications. */
+  noteWritten(route: DesiredRoute): void {
+    const entry = entryOf(route);
+    this.#note(keyOf(route), entry);
+    const index = directInterface(entry);
+    if (index !== null) this.#fresh.set(index, this.#options.clock.monotonic());
   }
 
   /** `metric` as it was given to `set`. */
@@ -355,13 +367,27 @@ export class RouteManager {
       // A replacement by another program is told only as a route of that program.
       if (event.type === 'route' && route.protocol === this.#protocol) this.#note(keyOf(route), route);
       else if (event.type === 'route' || route.protocol === this.#protocol) this.#forget(keyOf(route));
+    } else if (event.type === 'link' && !event.link.up && this.#isFresh(event.link.index)) {
+      // From before the interface was put up and got its routes.
     } else if (event.type === 'link-removed' || (event.type === 'link' && !event.link.up)) {
       this.#interfaceDown(event.link.index, event.link.name.startsWith(INTERFACE_PREFIX));
-    } else if (event.type === 'link' || event.type === 'address') this.#retryNow();
+    } else if (event.type === 'link' || event.type === 'address') {
+      if (event.type === 'link') this.#fresh.delete(event.link.index);
+      this.#retryNow();
+    }
+  }
+
+  #isFresh(index: number): boolean {
+    const since = this.#fresh.get(index);
+    if (since === undefined) return false;
+    if (this.#options.clock.monotonic() - since < FRESH_MS) return true;
+    this.#fresh.delete(index);
+    return false;
   }
 
   /** The kernel has dropped the routes whose only way was this interface. */
   #interfaceDown(index: number, ours: boolean): void {
+    this.#fresh.delete(index);
     for (const key of [...(this.#direct.get(index) ?? [])]) this.#forget(key);
     if (ours) return; // nothing is routed through a container's interface
     let unknown = false;
