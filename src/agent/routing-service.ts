@@ -82,6 +82,8 @@ export class RoutingService implements BlockPlane {
 
   setBlock(cidr: string, present: boolean): void {
     const destination = Prefix.parse(cidr);
+    // A block of one address has no address to answer for besides that of its container, whose route it would bar.
+    if (destination.isHost()) return;
     if (present) this.#manager.set('block', { destination, nextHops: [] });
     else this.#manager.delete('block', destination);
   }
