@@ -38,7 +38,9 @@ describe('BIRD', () => {
     assert.deepEqual(await speaker.prefixes(), ['10.1.0.0/16', '10.2.0.0/16', '10.3.0.0/16', 'fd01::/48', 'fd02::/48']);
     const told = await bird.routes('brindle');
     assert.deepEqual(
-      told.map((r) => [r.prefix, r.attributes['as_path'], r.attributes['next_hop'], r.attributes['origin']]).toSorted(),
+      told
+        .map((r) => [r.prefix, r.attributes['as_path'], r.attributes['next_hop'], r.attributes['origin']])
+        .toSorted((a, b) => (a[0]! < b[0]! ? -1 : 1)),
       [
         ['10.1.0.0/16', '65001', ours, 'IGP'],
         ['fd01::/48', '65001', ours6, 'IGP'],
