@@ -7,6 +7,7 @@
 // Use: `receive` for each message; then, in slices of the event loop, `work` until it says that nothing is left, and
 // `pull` for each peer whose socket takes more.
 import type { Prefix } from '#net/prefix.ts';
+import { decodeAttributes } from '#bgp/wire/attributes.ts';
 import { decodeNlri } from '#bgp/wire/nlri.ts';
 import {
   ADDRESS_FAMILIES,
@@ -293,6 +294,7 @@ export class Rib {
       if (view.nlriLen > 0) plain = this.#judge(session, 'nlri', 'ipv4', result);
       if (view.reachNlriLen > 0) reach = this.#judge(session, 'reach', view.reachFamily!, result);
       if ((result.verdict as Verdict) === VERDICT_RESET) return result;
+      if (!view.hasReachable && view.hasAttributes && !this.#judgeAlone(session, result)) return result;
     }
     if (view.withdrawnLen > 0) this.#withdraw(peer, 'ipv4', buf, view.withdrawnOff, view.withdrawnLen);
     if (view.unreachNlriLen > 0)
@@ -318,6 +320,16 @@ export class Rib {
       (view.unreachFamily === null || ok(view.unreachFamily, view.unreachNlriOff, view.unreachNlriLen)) &&
       (view.reachFamily === null || ok(view.reachFamily, view.reachNlriOff, view.reachNlriLen))
     );
+  }
+
+  /** Attributes without a reachable prefix: any error in them resets the session (RFC 7606 5.2). False when it does. */
+  #judgeAlone(session: PeerSession, result: Received): boolean {
+    const { buf, attrOff, attrLen } = this.#view;
+    const { verdict, errors } = decodeAttributes(buf, attrOff, attrLen, session.codec, false);
+    if (errors.length > 0) result.errors = [...result.errors, ...errors].sort((a, b) => b.verdict - a.verdict);
+    if (verdict < VERDICT_WITHDRAW) return true;
+    result.verdict = VERDICT_RESET;
+    return false;
   }
 
   /** The id of the message's attributes; 0 when the routes are to be treated as withdrawn. */
