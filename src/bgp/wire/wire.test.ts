@@ -29,7 +29,7 @@ import { attributeKey, splitUpdate, UpdateView } from './update.ts';
 
 /** Objects with the usual prototype, so that they compare equal to decoded ones. */
 const record = <T extends object>(members: { [K in keyof T]: fc.Arbitrary<T[K]> }): fc.Arbitrary<T> =>
-  fc.record(members, { noNullPrototype: true });
+  fc.record(members).map((made): T => ({ ...made }));
 const u32 = fc.nat(0xffffffff);
 const asn = fc.integer({ min: 1, max: 0xffffffff });
 const segment: fc.Arbitrary<AsPathSegment> = record({
