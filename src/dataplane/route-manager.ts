@@ -371,16 +371,14 @@ export class RouteManager {
       // From before the interface was put up and got its routes.
     } else if (event.type === 'link-removed' || (event.type === 'link' && !event.link.up)) {
       this.#interfaceDown(event.link.index, event.link.name.startsWith(INTERFACE_PREFIX));
-    } else if (event.type === 'link' || event.type === 'address') {
-      if (event.type === 'link') this.#fresh.delete(event.link.index);
-      this.#retryNow();
-    }
+    } else if (event.type === 'link' || event.type === 'address') this.#retryNow();
   }
 
+  /** Whether its routes were written lately, and it is up, so that a notification of its being down is an old one. */
   #isFresh(index: number): boolean {
     const since = this.#fresh.get(index);
     if (since === undefined) return false;
-    if (this.#options.clock.monotonic() - since < FRESH_MS) return true;
+    if (this.#options.clock.monotonic() - since < FRESH_MS) return this.#netlink.getLink(index)?.up === true;
     this.#fresh.delete(index);
     return false;
   }
