@@ -217,10 +217,20 @@ function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
 }
 
+/** One element at a time: the traces of many flows over many rules are larger than any one text may be. */
+function printJsonList(list: readonly object[]): void {
+  process.stdout.write('[');
+  for (const [i, item] of list.entries()) {
+    const lines = JSON.stringify(item, null, 2).split('\n').join('\n  ');
+    process.stdout.write(`${i === 0 ? '' : ','}\n  ${lines}`);
+  }
+  process.stdout.write(list.length > 0 ? '\n]\n' : ']\n');
+}
+
 function printResults(world: World, flows: readonly Flow[], flags: Flags): void {
   const results = evaluateAll(world, flows);
   if (flags.output === 'json') {
-    return printJson(
+    return printJsonList(
       results.map(({ verdict, egress, ingress }, i) => ({ id: flows[i]!.id, verdict, egress, ingress })),
     );
   }

@@ -228,6 +228,10 @@ class Walk {
   }
 }
 
+function isSameAddress({ source, destination }: Packet): boolean {
+  return source.address.equals(destination.address) && !source.address.isUnspecified();
+}
+
 const SHOWN = { allow: 'Allow', deny: 'Deny', pass: 'Pass', log: 'Log' } as const;
 
 function decideSide(world: World, route: Route, direction: Direction, trace: TraceStep[] | null): Verdict {
@@ -236,7 +240,7 @@ function decideSide(world: World, route: Route, direction: Direction, trace: Tra
   const [own, other] = direction === 'egress' ? [source, destination] : [destination, source];
   const endpoint = own.endpoint!;
   const sameNode = own.nodes.some((node) => other.nodes.includes(node));
-  if (endpoint === other.endpoint || packet.source.address.equals(packet.destination.address)) {
+  if (endpoint === other.endpoint || isSameAddress(packet)) {
     return walk.decide(endpoint, 'allow', 'an endpoint always reaches itself');
   }
   if (endpoint.data.kind === 'host') {

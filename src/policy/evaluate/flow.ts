@@ -1,5 +1,5 @@
 // A flow as a person asks about it. In: unknown JSON. Out: Flow, or every problem with its field.
-// Rules: an ICMP flow without a type is an echo request; ports belong to TCP, UDP and SCTP (and UDPLite) alone.
+// Rules: an ICMP flow without a type is an echo request; only TCP, UDP, UDPLite and SCTP have ports.
 import { type Problem, Problems } from '#model/problems.ts';
 import { nearest } from '#model/nearest.ts';
 import { parseProtocol } from '#model/port.ts';
@@ -73,8 +73,10 @@ export function parseFlow(value: unknown, path: string, problems: Problems): Flo
     problems.add(`${path}.${field}`, `must be a whole number from ${min} to ${max}`);
     return null;
   };
-  const port = number('port', 1, 65_535);
-  const sourcePort = number('sourcePort', 1, 65_535);
+  // A port beside a protocol without ports says nothing, and lists of flows often name one throughout.
+  const withPorts = WITH_PORTS.has(protocol);
+  const port = withPorts ? number('port', 1, 65_535) : null;
+  const sourcePort = withPorts ? number('sourcePort', 1, 65_535) : null;
   const type = number('icmpType', 0, 255);
   const code = number('icmpCode', 0, 255);
   const echo = ECHO_REQUEST[protocol];
@@ -82,9 +84,6 @@ export function parseFlow(value: unknown, path: string, problems: Problems): Flo
     problems.add(`${path}.${type === null ? 'icmpCode' : 'icmpType'}`, 'belongs to protocol ICMP or ICMPv6');
   }
   if (type === null && code !== null) problems.add(`${path}.icmpCode`, 'needs icmpType beside it');
-  if (protocol !== 0 && !WITH_PORTS.has(protocol) && (port !== null || sourcePort !== null)) {
-    problems.add(`${path}.${port === null ? 'sourcePort' : 'port'}`, 'belongs to a protocol that has ports');
-  }
   if (problems.list.length > before || !from || !to) return null;
   const icmp = echo === undefined ? null : { type: type ?? echo, code: code ?? 0 };
   return { id: (id as string | number | null | undefined) ?? null, from, to, protocol, port, sourcePort, icmp };

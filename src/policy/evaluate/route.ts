@@ -40,19 +40,18 @@ interface End {
 export function routeOf(world: World, flow: Flow): Route | NoRoute {
   const from = findEnd(world, flow.from, 'from');
   const to = findEnd(world, flow.to, 'to');
-  const sourceAddress = from.addresses.find(({ family }) => to.addresses.some((other) => other.family === family));
-  const destinationAddress = to.addresses.find(({ family }) => family === sourceAddress?.family);
-  if (!sourceAddress || !destinationAddress) {
-    const without = [from, to].find(({ addresses }) => addresses.length === 0);
+  const family = commonFamily(from, to);
+  if (!family) {
+    const without = [from, to].find((end) => end.addresses.length === 0 && !isUnknownHost(end));
     const reason = without ? `${without.name} has no address` : `${from.name} and ${to.name} share no address family`;
     return { reason, source: from.endpoint, destination: to.endpoint };
   }
-  const source = world.addresses.ownersOf(sourceAddress);
-  const destination = world.addresses.ownersOf(destinationAddress);
+  const source = ownersOf(world, from, family);
+  const destination = ownersOf(world, to, family);
   const { protocol, port, sourcePort, icmp } = flow;
   return {
     packet: {
-      family: sourceAddress.family,
+      family,
       protocol,
       sourcePort,
       destinationPort: port,
@@ -63,6 +62,24 @@ export function routeOf(world: World, flow: Flow): Route | NoRoute {
     source: party(from.endpoint, source),
     destination: party(to.endpoint, destination),
   };
+}
+
+/** A host endpoint of which nothing says the address: it has one all the same. */
+function isUnknownHost({ endpoint, addresses }: End): boolean {
+  return addresses.length === 0 && endpoint?.data.kind === 'host';
+}
+
+function commonFamily(from: End, to: End): 4 | 6 | null {
+  if (isUnknownHost(from)) return isUnknownHost(to) ? 4 : (to.addresses[0]?.family ?? null);
+  const found = from.addresses.find(
+    ({ family }) => isUnknownHost(to) || to.addresses.some((other) => other.family === family),
+  );
+  return found?.family ?? null;
+}
+
+function ownersOf(world: World, end: End, family: 4 | 6): AddressOwners {
+  const address = end.addresses.find((candidate) => candidate.family === family);
+  return address ? world.addresses.ownersOf(address) : world.addresses.ownersOfUnknown(end.endpoint!, family);
 }
 
 function party(named: Endpoint | null, owners: AddressOwners): Party {

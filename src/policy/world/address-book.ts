@@ -1,6 +1,6 @@
 // Who has an address: endpoints by their own addresses, network sets by their CIDRs, nodes by theirs.
 // Answers are kept per address, so that many flows between few addresses cost little.
-import type { IpAddress } from '#net/address.ts';
+import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
 import type { Selector } from '../selector/selector.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -93,6 +93,12 @@ export class AddressBook {
         for (const sets of networks.values()) for (const set of sets) all.add(set);
     }
     return all;
+  }
+
+  /** An endpoint whose address nobody knows, asked as if it had one of the family that no CIDR but a catch-all holds. */
+  ownersOfUnknown(endpoint: Endpoint, family: 4 | 6): AddressOwners {
+    const address = IpAddress.parse(family === 4 ? '0.0.0.0' : '::');
+    return new Owners(address, [endpoint], [endpoint.entity], [], this.#selectors);
   }
 
   /** Everything must have been added before the first question. */

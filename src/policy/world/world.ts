@@ -1,6 +1,6 @@
 // Everything that a decision needs, parsed and indexed once. In: validated resources. Out: World, read by policy/evaluate.
 // Pure and synchronous; also for a browser. What is worked out per endpoint or address is worked out when first asked for, and kept.
-// Traps: pods imply their namespace when a set of manifests leaves it out; a WorkloadEndpoint that stands for a pod gives way
+// Traps: pods and network sets imply their namespace when a set of manifests leaves it out; a WorkloadEndpoint that stands for a pod gives way
 // to the pod; `*` host endpoints, and those that name only an interface, have the addresses of their node.
 import type { GlobalNetworkPolicy } from '#model/global-network-policy.ts';
 import type { HostEndpoint } from '#model/host-endpoint.ts';
@@ -252,7 +252,7 @@ class WorldSurroundings implements Surroundings {
   }
 }
 
-/** A namespace that exists, else a profile somebody wrote, else one that pods imply. */
+/** A namespace that exists, else a profile somebody wrote, else one that pods and network sets imply. */
 function collectProfiles(sorted: Sorted, pods: readonly Pod[]): Iterable<ProfileData> {
   const profiles = new Map<string, ProfileData>([[DEFAULT_ALLOW_PROFILE.id, DEFAULT_ALLOW_PROFILE]]);
   const add = (profile: ProfileData): void => {
@@ -261,6 +261,7 @@ function collectProfiles(sorted: Sorted, pods: readonly Pod[]): Iterable<Profile
   for (const { metadata, spec } of pods) {
     if (!spec.hostNetwork) add(namespaceProfileData(metadata.namespace ?? ''));
   }
+  for (const { metadata } of sorted.of<NetworkSet>('NetworkSet')) add(namespaceProfileData(metadata.namespace ?? ''));
   for (const profile of sorted.of<Profile>('Profile')) add(convertProfile(profile));
   for (const namespace of sorted.of<Namespace>('v1/Namespace')) add(convertNamespace(namespace));
   for (const account of sorted.of<ServiceAccount>('v1/ServiceAccount')) add(convertServiceAccount(account));
