@@ -52,7 +52,7 @@ const pods: fc.Arbitrary<RawResource[]> = fc
         {
           apiVersion: 'v1',
           kind: 'Pod',
-          metadata: { name: PODS[pod]!, namespace: NAMESPACES[namespace]!, labels: own as Record<string, string> },
+          metadata: { name: PODS[pod]!, namespace: NAMESPACES[namespace]!, labels: own },
           spec: {
             nodeName: 'node-1',
             serviceAccountName: pod === 0 ? 'robot' : 'default',
@@ -302,7 +302,7 @@ const networkSet: fc.Arbitrary<RawResource> = fc
   .map(({ labels: own, nets: members, namespace }) => ({
     apiVersion: 'projectcalico.org/v3',
     kind: namespace === undefined ? 'GlobalNetworkSet' : 'NetworkSet',
-    metadata: { name: 'set', labels: own as Record<string, string>, ...(namespace !== undefined && { namespace }) },
+    metadata: { name: 'set', labels: own, ...(namespace !== undefined && { namespace }) },
     spec: { nets: members },
   }));
 
