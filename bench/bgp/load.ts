@@ -25,20 +25,18 @@ function attributesOf(set: number, asn: number, nextHop: string): PathAttributes
   });
 }
 
-/** A stream of UPDATEs that announces `count` prefixes in `sets` attribute sets. */
+/** A stream of UPDATEs that announces `count` prefixes in `sets` attribute sets, from an external peer. */
 export function announcements(
   family: AddressFamily,
   count: number,
   sets: number,
   asn: number,
   nextHop: string,
-  internal = false,
 ): Uint8Array {
   const out: Uint8Array[] = [];
   const perSet = Math.ceil(count / sets);
   for (let set = 0, at = 0; set < sets && at < count; set++) {
-    const own = attributesOf(set, asn, nextHop);
-    const attributes = internal ? { ...own, localPref: 100 } : own;
+    const attributes = attributesOf(set, asn, nextHop);
     const octets = encodeAttributes(attributes, STORAGE_SESSION, family === 'ipv4' ? 'attribute' : 'none');
     const end = Math.min(count, at + perSet);
     while (at < end) {
@@ -54,6 +52,18 @@ export function announcements(
     }
   }
   return concat(out);
+}
+
+/** One UPDATE that announces `count` prefixes from `first` on with one attribute set, as an internal peer does. */
+export function announcementsOf(first: number, count: number, nextHop: string): Uint8Array {
+  const attributes = makeAttributes({ nextHop: IpAddress.parse(nextHop), localPref: 100 });
+  const prefixes = Array.from({ length: count }, (_, i) => nlri('ipv4', first + i)).flat();
+  return update([], [...encodeAttributes(attributes, STORAGE_SESSION, 'attribute')], prefixes);
+}
+
+/** One UPDATE that withdraws `count` IPv4 prefixes from `first` on. */
+export function withdrawalsOf(first: number, count: number): Uint8Array {
+  return update(Array.from({ length: count }, (_, i) => nlri('ipv4', first + i)).flat(), [], []);
 }
 
 /** A stream of UPDATEs that withdraws the first `count` prefixes. */
