@@ -1,6 +1,6 @@
 // The routing core alone, no sockets: frame, intern, store, decide, bucket by attribute set, encode.
 // Prints milliseconds and ns per prefix for an announcement and a withdrawal, cold and warm, for both families.
-// Usage: node bench/bgp/core.ts [prefixes] [attribute sets]
+// Usage: node bench/bgp/core.ts [prefixes] [attribute sets] [family] [runs]
 import { IpAddress } from '#net/address.ts';
 import { acceptAll } from '#bgp/filter/policy.ts';
 import { Rib } from '#bgp/rib/rib.ts';
@@ -35,8 +35,13 @@ function pass(rib: Rib, stream: Uint8Array, from: ReturnType<Rib['addPeer']>, to
   let sent = 0;
   const out: Uint8Array[] = [];
   const take = (): void => {
-    while (rib.pull(to, 65536, out)) for (const octets of out.splice(0)) sent += octets.length;
-    while (rib.pull(from, 65536, out)) out.length = 0;
+    for (const peer of [to, from]) {
+      do {
+        out.length = 0;
+        rib.pull(peer, 65536, out);
+        if (peer === to) for (const octets of out) sent += octets.length;
+      } while (out.length > 0);
+    }
   };
   let chunk = 0;
   for (let off = 0; off < stream.length; ) {
@@ -55,9 +60,10 @@ function pass(rib: Rib, stream: Uint8Array, from: ReturnType<Rib['addPeer']>, to
 }
 
 for (const family of ['ipv4', 'ipv6'] as AddressFamily[]) {
+  if (process.argv[4] !== undefined && process.argv[4] !== family) continue;
   const announce = announcements(family, PREFIXES, SETS, 65001, family === 'ipv4' ? '10.0.0.1' : 'fd00::1');
   const withdraw = withdrawals(family, PREFIXES);
-  for (const run of ['cold', 'warm', 'warm']) {
+  for (const run of ['cold', 'warm', 'warm'].slice(0, Number(process.argv[5] ?? 3))) {
     const rib = new Rib({
       identity: { routerId: 0x0a0000fe, localAs: 65000, clusterId: 1 },
       now: () => performance.now(),

@@ -11,12 +11,17 @@ export function grown<T extends Column>(column: T, capacity: number): T {
 }
 
 /**
- * The next capacity: four times the last. Few copies, and the slack costs no memory, as the operating system hands
- * out zeroed pages only when they are first written to.
+ * The next capacity, a power of two. The steps are large: few copies, and the slack costs no memory, as the operating
+ * system hands out zeroed pages only when they are first written to.
  */
 export function nextCapacity(capacity: number, needed: number): number {
-  return Math.max(capacity < 4_194_304 ? capacity * 4 : capacity * 2, needed, 64);
+  for (const step of CAPACITIES) if (step > capacity && step >= needed) return step;
+  let next = capacity * 2;
+  while (next < needed) next *= 2;
+  return next;
 }
+
+const CAPACITIES = [64, 4096, 1 << 18, 1 << 22];
 
 /** Queue of row numbers in which a row is at most once: what is queued again keeps its place. */
 export class RowQueue {
@@ -63,7 +68,7 @@ export class RowQueue {
   }
 
   #growRing(): void {
-    const ring = new Uint32Array(this.#ring.length * 2);
+    const ring = new Uint32Array(nextCapacity(this.#ring.length, this.#ring.length + 1));
     const first = this.#ring.length - this.#head;
     ring.set(this.#ring.subarray(this.#head), 0);
     ring.set(this.#ring.subarray(0, this.#head), first);

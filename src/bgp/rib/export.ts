@@ -129,6 +129,9 @@ export class Exporter {
   readonly #decisions = new Map<PolicyDecision, number>();
   #lastKey = -1;
   #lastResult = 0;
+  #nextId = 0;
+  #nextSource = 0;
+  #nextResult = 0;
   #wire: ({ id: number; form: WireForm } | undefined)[] = [];
   #generation = -1;
 
@@ -160,6 +163,30 @@ export class Exporter {
       externalPeer: properties.codec.external,
       interfaceName: '',
     };
+  }
+
+  /**
+   * As `export`, for the many paths in a row that have the same attributes and source: where the policy does not look
+   * at prefixes, one answer serves for all of them.
+   */
+  exportNext(path: number): number {
+    const paths = this.#paths;
+    const id = paths.attributes[path]!;
+    if (
+      id === this.#nextId &&
+      paths.peer[path] === this.#nextSource &&
+      (paths.flags[path]! & PATH_LLGR_STALE) === 0 &&
+      (this.#prefixes.flags[paths.prefix[path]!]! & PREFIX_SUPPRESSED) === 0 &&
+      this.#generation === this.#attributes.generation
+    ) {
+      return this.#nextResult;
+    }
+    const result = this.export(path);
+    const plain = this.properties.policy.constant !== undefined && this.reason !== EXPORT_SUPPRESSED;
+    this.#nextId = plain && (paths.flags[path]! & PATH_LLGR_STALE) === 0 ? id : 0;
+    this.#nextSource = paths.peer[path]!;
+    this.#nextResult = result;
+    return result;
   }
 
   /** Attributes under which a path goes to the group; NO_ATTRIBUTES when it does not, with `reason` set. */
@@ -246,6 +273,7 @@ export class Exporter {
 
   #forget(): void {
     this.#generation = this.#attributes.generation;
+    this.#nextId = 0;
     this.#cache.clear();
     this.#lastKey = -1;
     this.#wire = [];

@@ -28,18 +28,18 @@ export abstract class PrefixTable {
   bits = new Uint8Array(64);
   /** PREFIX_* flags. */
   flags = new Uint8Array(64);
-  /** First 32 bits of the address. */
-  word0 = new Uint32Array(64);
+  /** First 32 bits of the address, signed: unsigned words above 2^31 would be boxed by the engine. */
+  word0 = new Int32Array(64);
 
   #limit = 1;
   #freeHead = 0;
   #count = 0;
   /** Pairs of words; what they hold is the family's business. Second word 0: empty. */
-  protected readonly segments: Uint32Array[] = [];
+  protected readonly segments: Int32Array[] = [];
   readonly #used = new Uint32Array(SEGMENTS);
 
   constructor() {
-    for (let i = 0; i < SEGMENTS; i++) this.segments.push(new Uint32Array(FIRST_SEGMENT_SLOTS * 2));
+    for (let i = 0; i < SEGMENTS; i++) this.segments.push(new Int32Array(FIRST_SEGMENT_SLOTS * 2));
   }
 
   /** Prefixes in the table. */
@@ -107,12 +107,12 @@ export abstract class PrefixTable {
     this.word0 = grown(this.word0, capacity);
   }
 
-  /** Notes a new entry in a segment, making it larger first when it is more than two thirds full. */
-  protected reserve(segment: number): Uint32Array {
+  /** Notes a new entry in a segment, making it larger first when it is more than two thirds full: fourfold up to 4096 slots. */
+  protected reserve(segment: number): Int32Array {
     const used = ++this.#used[segment]!;
     const table = this.segments[segment]!;
     if (used * 3 <= table.length) return table;
-    const wider = new Uint32Array(table.length * 2);
+    const wider = new Int32Array(table.length * (table.length < 8192 ? 4 : 2));
     const mask = wider.length / 2 - 1;
     for (let i = 0; i < table.length; i += 2) {
       if (table[i + 1] === 0) continue;
@@ -166,11 +166,11 @@ export class Ipv4PrefixTable extends PrefixTable {
   override readonly family = 'ipv4';
 
   override find(nlri: NlriColumns, r: number): number {
-    return this.lookup(nlri.word0[r]!, nlri.bits[r]!);
+    return this.lookup(nlri.word0[r]! | 0, nlri.bits[r]!);
   }
 
   override insert(nlri: NlriColumns, r: number): number {
-    const address = nlri.word0[r]!;
+    const address = nlri.word0[r]! | 0;
     const bits = nlri.bits[r]!;
     const hash = hash4(address, bits);
     const segment = hash >>> 24;
@@ -192,7 +192,7 @@ export class Ipv4PrefixTable extends PrefixTable {
       while (table[slot * 2 + 1] !== 0) slot = (slot + 1) & mask;
     }
     table[slot * 2] = address;
-    table[slot * 2 + 1] = ((bits << 26) | row) >>> 0;
+    table[slot * 2 + 1] = (bits << 26) | row;
     this.word0[row] = address;
     this.bits[row] = bits;
     return row;
@@ -228,7 +228,7 @@ export class Ipv4PrefixTable extends PrefixTable {
   }
 
   override prefix(row: number): Prefix {
-    return Prefix.of(IpAddress.fromUint32(this.word0[row]!), this.bits[row]!);
+    return Prefix.of(IpAddress.fromUint32(this.word0[row]! >>> 0), this.bits[row]!);
   }
 
   override word(row: number, index: number): number {
@@ -243,10 +243,10 @@ export class Ipv4PrefixTable extends PrefixTable {
 export class Ipv6PrefixTable extends PrefixTable {
   override readonly family = 'ipv6';
   /** Words 1 to 3 of the address, three a row. */
-  #rest = new Uint32Array(64 * 3);
+  #rest = new Int32Array(64 * 3);
 
   override find(nlri: NlriColumns, r: number): number {
-    const hash = hash6(nlri.word0[r]!, nlri.word1[r]!, nlri.word2[r]!, nlri.word3[r]!, nlri.bits[r]!);
+    const hash = hash6(nlri.word0[r]! | 0, nlri.word1[r]! | 0, nlri.word2[r]! | 0, nlri.word3[r]! | 0, nlri.bits[r]!);
     const table = this.segments[hash >>> 24]!;
     const mask = (table.length >>> 1) - 1;
     let slot = hash & mask;
@@ -259,7 +259,7 @@ export class Ipv6PrefixTable extends PrefixTable {
   }
 
   override insert(nlri: NlriColumns, r: number): number {
-    const hash = hash6(nlri.word0[r]!, nlri.word1[r]!, nlri.word2[r]!, nlri.word3[r]!, nlri.bits[r]!);
+    const hash = hash6(nlri.word0[r]! | 0, nlri.word1[r]! | 0, nlri.word2[r]! | 0, nlri.word3[r]! | 0, nlri.bits[r]!);
     const segment = hash >>> 24;
     let table = this.segments[segment]!;
     let mask = (table.length >>> 1) - 1;
@@ -334,11 +334,11 @@ export class Ipv6PrefixTable extends PrefixTable {
     const at = row * 3;
     const rest = this.#rest;
     return (
-      this.word0[row] === nlri.word0[r] &&
+      this.word0[row] === (nlri.word0[r]! | 0) &&
       this.bits[row] === nlri.bits[r] &&
-      rest[at] === nlri.word1[r] &&
-      rest[at + 1] === nlri.word2[r] &&
-      rest[at + 2] === nlri.word3[r]
+      rest[at] === (nlri.word1[r]! | 0) &&
+      rest[at + 1] === (nlri.word2[r]! | 0) &&
+      rest[at + 2] === (nlri.word3[r]! | 0)
     );
   }
 }
@@ -367,7 +367,7 @@ function hash4(address: number, bits: number): number {
   let hash = Math.imul((index >>> 3) ^ Math.imul(bits, 0x9e3779b1), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 15), 0xc2b2ae35);
   hash ^= hash >>> 16;
-  return ((hash & ~7) | (index & 7)) >>> 0;
+  return (hash & ~7) | (index & 7);
 }
 
 function hash6(a: number, b: number, c: number, d: number, bits: number): number {
@@ -375,5 +375,5 @@ function hash6(a: number, b: number, c: number, d: number, bits: number): number
   hash = Math.imul(hash ^ (hash >>> 15) ^ b, 0xc2b2ae35);
   hash = Math.imul(hash ^ (hash >>> 13) ^ c, 0x27d4eb2f);
   hash = Math.imul(hash ^ (hash >>> 15) ^ d, 0x165667b1);
-  return (hash ^ (hash >>> 16)) >>> 0;
+  return hash ^ (hash >>> 16);
 }

@@ -12,6 +12,7 @@ import { decodeNlri } from '#bgp/wire/nlri.ts';
 import {
   ADDRESS_FAMILIES,
   type AddressFamily,
+  EMPTY_BYTES,
   type PathAttributes,
   VERDICT_RESET,
   VERDICT_WITHDRAW,
@@ -279,15 +280,13 @@ export class Rib {
       result.endOfRib = view.endOfRib;
       return result;
     }
-    // All prefixes are read before any is applied.
-    if (!this.#readable(view, codec.families)) {
-      const reason = 'a prefix is malformed';
-      result.verdict = VERDICT_RESET;
-      result.errors = [
-        { verdict: VERDICT_RESET, code: 3, subcode: NLRI_ERROR_SUBCODE, data: new Uint8Array(0), reason },
-      ];
-      return result;
-    }
+    // All prefixes are read before any is applied. Of a message with one range of them, that range is read only once.
+    const ranges =
+      Math.sign(view.withdrawnLen) +
+      Math.sign(view.nlriLen) +
+      Math.sign(view.unreachNlriLen) +
+      Math.sign(view.reachNlriLen);
+    if (ranges > 1 && !this.#readable(view, codec.families)) return this.#badPrefix(result);
     let plain = 0;
     let reach = 0;
     if (result.verdict < VERDICT_WITHDRAW) {
@@ -296,17 +295,22 @@ export class Rib {
       if ((result.verdict as Verdict) === VERDICT_RESET) return result;
       if (!view.hasReachable && view.hasAttributes && !this.#judgeAlone(session, result)) return result;
     }
-    if (view.withdrawnLen > 0) this.#withdraw(peer, 'ipv4', buf, view.withdrawnOff, view.withdrawnLen);
-    if (view.unreachNlriLen > 0)
-      this.#withdraw(peer, view.unreachFamily!, buf, view.unreachNlriOff, view.unreachNlriLen);
-    if (view.nlriLen > 0) {
-      if (plain > 0) this.#announce(peer, 'ipv4', plain, buf, view.nlriOff, view.nlriLen);
-      else this.#withdraw(peer, 'ipv4', buf, view.nlriOff, view.nlriLen);
+    let ok = true;
+    if (view.withdrawnLen > 0) ok = this.#withdraw(peer, 'ipv4', buf, view.withdrawnOff, view.withdrawnLen);
+    if (view.unreachNlriLen > 0) {
+      ok = this.#withdraw(peer, view.unreachFamily!, buf, view.unreachNlriOff, view.unreachNlriLen);
     }
+    if (view.nlriLen > 0) ok = this.#take(peer, 'ipv4', plain, buf, view.nlriOff, view.nlriLen);
     if (view.reachNlriLen > 0) {
-      if (reach > 0) this.#announce(peer, view.reachFamily!, reach, buf, view.reachNlriOff, view.reachNlriLen);
-      else this.#withdraw(peer, view.reachFamily!, buf, view.reachNlriOff, view.reachNlriLen);
+      ok = this.#take(peer, view.reachFamily!, reach, buf, view.reachNlriOff, view.reachNlriLen);
     }
+    return ok ? result : this.#badPrefix(result);
+  }
+
+  #badPrefix(result: Received): Received {
+    const reason = 'a prefix is malformed';
+    result.verdict = VERDICT_RESET;
+    result.errors = [{ verdict: VERDICT_RESET, code: 3, subcode: NLRI_ERROR_SUBCODE, data: EMPTY_BYTES, reason }];
     return result;
   }
 
@@ -346,13 +350,15 @@ export class Rib {
     return Math.max(0, judged.id);
   }
 
-  #announce(peer: RibPeer, family: AddressFamily, received: number, buf: Uint8Array, off: number, len: number): void {
+  /** Applies a range of reachable prefixes. `received` 0: they are treated as withdrawn. False: a syntax error. */
+  #take(peer: RibPeer, family: AddressFamily, received: number, buf: Uint8Array, off: number, len: number): boolean {
+    if (received === 0) return this.#withdraw(peer, family, buf, off, len);
     const rib = this.families[family];
     const importer = this.#importers[family];
     const peerFamily = peer.families[family];
     const nlri = rib.scratch;
     nlri.count = 0;
-    decodeNlri(family, buf, off, len, peer.session!.codec.families[family]!.addPathReceive, nlri);
+    if (!decodeNlri(family, buf, off, len, peer.session!.codec.families[family]!.addPathReceive, nlri)) return false;
     peerFamily.updates++;
     const now = this.#seconds();
     const check = importer.check(peer, received);
@@ -370,19 +376,21 @@ export class Rib {
       rib.announce(peer.id, peerFamily, prefix, nlri.pathId[i]!, received, attributes, reject, now);
     }
     this.attributes.release(received);
+    return true;
   }
 
-  #withdraw(peer: RibPeer, family: AddressFamily, buf: Uint8Array, off: number, len: number): void {
+  #withdraw(peer: RibPeer, family: AddressFamily, buf: Uint8Array, off: number, len: number): boolean {
     const rib = this.families[family];
     const peerFamily = peer.families[family];
     const nlri = rib.scratch;
     nlri.count = 0;
-    decodeNlri(family, buf, off, len, peer.session!.codec.families[family]!.addPathReceive, nlri);
+    if (!decodeNlri(family, buf, off, len, peer.session!.codec.families[family]!.addPathReceive, nlri)) return false;
     peerFamily.withdrawals++;
     for (let i = 0; i < nlri.count; i++) {
       const prefix = rib.prefixes.find(nlri, i);
       if (prefix !== NO_PREFIX) rib.withdraw(peer.id, peerFamily, prefix, nlri.pathId[i]!);
     }
+    return true;
   }
 
   // --- local routes -------------------------------------------------------------------------------------------------

@@ -306,7 +306,7 @@ export class UpdateGroup {
   #evaluateBest(row: number, version: number, streaming: boolean): boolean {
     const { prefixes, paths } = this.#tables;
     const best = prefixes.best[row]!;
-    const out = best === 0 ? NO_ATTRIBUTES : this.exporter.export(best);
+    const out = best === 0 ? NO_ATTRIBUTES : this.exporter.exportNext(best);
     return this.#change(row, out, out === 0 ? 0 : paths.peer[best]!, version, streaming);
   }
 
