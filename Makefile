@@ -4,7 +4,7 @@ ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 NODE := node_modules/node-linux-$(ARCH)/bin/node
 SOURCES := $(shell find src -type f)
 
-.PHONY: help bench-fabric demo test test-pure lint types format build bench clean soak
+.PHONY: help bench-fabric demo test test-pure lint types format build bench bench-bgp clean soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,10 @@ format: $(NODE) ## rewrite all files in the project's format
 bench-fabric: build ## convergence of a fabric of 3, 10 and 50 hosts in the lab (needs root)
 	tools/install-needs 'the fabric benchmark needs a real router' bird2 iproute2 libnftables1
 	$(NODE) --disable-warning=ExperimentalWarning bench/fabric/fabric.ts
+
+bench-bgp: $(NODE) ## BGP against BIRD, FRR and GoBGP (root, gcc, bird2, frr, gobgpd)
+	$(NODE) bench/bgp/core.ts
+	$(NODE) bench/bgp/run.ts --repeat 3
 
 clean: ## remove what was built
 	rm -rf dist

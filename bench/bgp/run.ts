@@ -178,6 +178,10 @@ function peakOf(pid: number): number {
   return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1000;
 }
 
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await new Promise((done) => child.once('close', done));
+}
+
 async function phases(lines: Interface, child: ChildProcess, onPhase: (phase: Phase) => void): Promise<void> {
   const next = (): void => void child.stdin?.write('\n');
   for await (const line of lines) {
@@ -230,11 +234,7 @@ async function measure(dut: Dut, workload: Workload, loader: string): Promise<Re
   } finally {
     speaker.kill('SIGKILL');
     load.kill('SIGKILL');
-    await Promise.all(
-      [speaker, load].map((c) =>
-        c.exitCode !== null || c.signalCode !== null ? null : new Promise((done) => c.once('close', done)),
-      ),
-    );
+    await Promise.all([ended(speaker), ended(load)]);
     namespaces.remove();
     rmSync(dir, { recursive: true, force: true });
   }
