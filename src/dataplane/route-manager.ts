@@ -11,7 +11,7 @@
 // - Routes straight to an interface belong to endpoint wiring, which writes them before anybody asks for them here. They
 //   are mended but never swept; only an explicit `delete` removes one.
 import { errorText } from '#base/errors.ts';
-import { DeltaTracker } from '#base/delta-tracker.ts';
+import { DeltaTracker, type PendingDelete } from '#base/delta-tracker.ts';
 import type { Clock, TimerHandle } from '#base/clock.ts';
 import type { Logger } from '#base/log.ts';
 import type { IpAddress } from '#net/address.ts';
@@ -74,6 +74,8 @@ const TABLE_MAIN = 254;
 const BATCH = 500;
 /** How long a notification may be under way. */
 const FRESH_MS = 5000;
+/** Entries looked at a turn where nothing has to be written. */
+const SLICE = 5000;
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 30_000;
 
@@ -90,6 +92,8 @@ export class RouteManager {
   readonly #failed = new Map<string, KernelError>();
   /** Keys that are there, are not wanted, and may be removed. */
   readonly #sweep = new Set<string>();
+  /** What is left to look through for `#sweep` since a source came into sync. */
+  #scan: Iterator<PendingDelete<string, Entry>> | null = null;
   readonly #inSync = new Set<RouteSource>();
   /** Routes straight to an interface, by its index: the ones that vanish without notice. */
   readonly #direct = new Map<number, Set<string>>();
@@ -171,7 +175,7 @@ export class RouteManager {
   /** The source has now given all its routes: what is left over of an earlier run may go. */
   inSync(source: RouteSource): void {
     this.#inSync.add(source);
-    for (const { key, actual } of this.#tracker.pendingDeletes()) if (this.#isStale(actual)) this.#sweep.add(key);
+    this.#scan = this.#tracker.pendingDeletes();
     this.#schedule();
   }
 
@@ -243,10 +247,11 @@ export class RouteManager {
 
   #hasWork(): boolean {
     if (!this.#started || this.#resync) return true;
-    return this.#tracker.pendingUpdateCount > this.#failed.size || this.#sweep.size > 0;
+    return this.#scan !== null || this.#sweep.size > 0 || this.#tracker.pendingUpdateCount > this.#failed.size;
   }
 
   #apply(): void {
+    this.#lookForStale();
     const keys: string[] = [];
     const operations: Operation[] = [];
     // Removals first: a route may have to make way for another of the same prefix.
@@ -306,6 +311,14 @@ export class RouteManager {
     if (this.#failed.size === 0) return;
     this.#failed.clear();
     this.#schedule();
+  }
+
+  #lookForStale(): void {
+    for (let i = 0; this.#scan && i < SLICE; i++) {
+      const next = this.#scan.next();
+      if (next.done) this.#scan = null;
+      else if (this.#isStale(next.value.actual)) this.#sweep.add(next.value.key);
+    }
   }
 
   /** Whether a route that nobody wants may be removed without its owner's word. */
@@ -419,9 +432,15 @@ export class RouteManager {
       if (this.#closed) return;
       // Notifications from before the list was read are older than the list, but those of one route come in order:
       // replaying them on top ends in the same state.
-      const present = new Map(routes.map((route) => [keyOf(route), route]));
-      for (const [key] of [...this.#tracker.actual]) if (!present.has(key)) this.#forget(key);
-      for (const [key, route] of present) this.#note(key, route);
+      const present = new Set<string>();
+      await inSlices(routes, (route) => {
+        const key = keyOf(route);
+        present.add(key);
+        this.#note(key, route);
+      });
+      await inSlices(this.#tracker.actual, ([key]) => {
+        if (!present.has(key)) this.#forget(key);
+      });
     } catch (error) {
       this.#options.log.warn({ error: errorText(error) }, 'routes could not be listed; tried again');
       await new Promise<void>((resolve) => void this.#options.clock.after(RETRY_MIN_MS, resolve));
@@ -431,6 +450,15 @@ export class RouteManager {
 
   #settle(): void {
     for (const resolve of this.#waiters.splice(0)) resolve();
+  }
+}
+
+/** Goes through many items, giving the event loop its turn now and then. */
+async function inSlices<T>(items: Iterable<T>, each: (item: T) => void): Promise<void> {
+  let count = 0;
+  for (const item of items) {
+    each(item);
+    if (++count % SLICE === 0) await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
