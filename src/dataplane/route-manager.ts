@@ -19,7 +19,7 @@ import type { Prefix } from '#net/prefix.ts';
 import type { KernelEvent, NetlinkApi, Subscription } from '#netlink/api.ts';
 import { isKernelError, type KernelError } from '#netlink/errors.ts';
 import { defaultMetric } from '#netlink/route/route.ts';
-import type { NewRoute, Operation, Route } from '#netlink/types.ts';
+import type { Link, NewRoute, Operation, Route } from '#netlink/types.ts';
 import { INTERFACE_PREFIX, ROUTE_PROTOCOL } from './ownership.ts';
 
 /** In order of precedence where two want the same prefix. */
@@ -305,11 +305,19 @@ export class RouteManager {
     });
   }
 
-  /** The kernel's surroundings have changed: what was refused may be possible now. */
-  #retryNow(): void {
+  /** The kernel's surroundings have changed: what was refused for want of a way may be possible now. */
+  #retryNow(link: Link | null): void {
+    // A container's interface matters only to the routes straight to it; there may be hundreds of them a second.
+    const only = link?.name.startsWith(INTERFACE_PREFIX) ? link.index : null;
+    let found = false;
+    for (const [key, error] of this.#failed) {
+      const hops = this.#tracker.desired.get(key)?.nextHops ?? [];
+      if (error.errno === 'EEXIST' || (only !== null && !hops.some((hop) => hop.ifindex === only))) continue;
+      this.#failed.delete(key);
+      found = true;
+    }
+    if (!found) return;
     this.#retryDelay = RETRY_MIN_MS;
-    if (this.#failed.size === 0) return;
-    this.#failed.clear();
     this.#schedule();
   }
 
@@ -384,7 +392,8 @@ export class RouteManager {
       // From before the interface was put up and got its routes.
     } else if (event.type === 'link-removed' || (event.type === 'link' && !event.link.up)) {
       this.#interfaceDown(event.link.index, event.link.name.startsWith(INTERFACE_PREFIX));
-    } else if (event.type === 'link' || event.type === 'address') this.#retryNow();
+    } else if (event.type === 'link') this.#retryNow(event.link);
+    else if (event.type === 'address') this.#retryNow(null);
   }
 
   /** Whether its routes were written lately, and it is up, so that a notification of its being down is an old one. */
