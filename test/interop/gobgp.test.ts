@@ -63,7 +63,7 @@ describe('GoBGP', () => {
       const peer = await speaker.peer('go');
       return peer.state !== 'established' && peer;
     });
-    assert.match(down.lastReset?.reason ?? '', /good night/);
+    assert.match(down.lastReset?.reason ?? '', /administrative shutdown/);
   });
 
   it('is taken as a dynamic neighbour, and forgotten with the range', async () => {

@@ -340,6 +340,7 @@ export class Speaker implements PeerHost {
     if (members >= (range.limit ?? DEFAULT_RANGE_LIMIT)) return null;
     const entry = this.#add(memberConfig(range, text), range.name);
     this.#start(entry);
+    this.#forgetLater(entry, false); // unless it comes to a session
     return entry;
   }
 
