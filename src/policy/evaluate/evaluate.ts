@@ -21,7 +21,7 @@ export type Verdict = 'allow' | 'deny';
 
 export interface Side {
   readonly verdict: Verdict;
-  /** Worked out when first read. */
+  /** Worked out each time it is read and not kept: it has a step for every rule that was asked. */
   readonly trace: readonly TraceStep[];
 }
 
@@ -51,11 +51,11 @@ export function evaluate(world: World, flow: Flow): FlowResult {
   const side = (direction: Direction, party: Party): Side | null => {
     if (!party.endpoint) return null;
     const verdict = decideSide(world, route, direction, null);
-    let trace: TraceStep[] | undefined;
     return {
       verdict,
       get trace(): readonly TraceStep[] {
-        if (!trace) decideSide(world, route, direction, (trace = []));
+        const trace: TraceStep[] = [];
+        decideSide(world, route, direction, trace);
         return trace;
       },
     };
