@@ -45,6 +45,7 @@ export const ServiceSpec = Open({
   type: Type.Optional(Type.String()),
   clusterIP: Type.Optional(Type.String()),
   clusterIPs: Type.Optional(Type.Array(Type.String())),
+  externalIPs: Type.Optional(Type.Array(Type.String())),
   ports: Type.Optional(
     Type.Array(
       Open({

@@ -1,5 +1,5 @@
 // Where services are served. In: Service, EndpointSlice, Endpoints and the pods. Out: for each service the addresses, and with
-// them the protocols and ports, that a rule's `services` means.
+// them the protocols and ports, that a rule's `services` means; and what kube-proxy makes of the services' own addresses.
 // Rules: EndpointSlices (or, where there are none, Endpoints) say it. Where a service has neither, as in a set of manifests, what the
 // control plane would make of its selector does: every pod that it selects and that has an address, at the pod's port for each
 // targetPort. Readiness is not asked: a rule must not flap with a probe.
@@ -13,6 +13,8 @@ export interface ServiceMember {
   /** IANA number. */
   readonly protocol: number;
   readonly port: number;
+  /** The name of the service's port that leads here; '' when it has none. */
+  readonly portName: string;
 }
 
 /** Where a service is served. `addresses` holds also those that serve no port. */
@@ -45,15 +47,16 @@ export function convertServices({ services, slices, endpoints, pods }: ServiceSo
   const add = (
     key: string,
     texts: readonly string[],
-    ports: readonly { protocol?: string; port?: number }[] | undefined,
+    ports: readonly { name?: string; protocol?: string; port?: number }[] | undefined,
   ): void => {
     const data = of(key);
     for (const text of texts) {
       const address = IpAddress.tryParse(text);
       if (!address) continue; // an FQDN slice
       data.addresses.push(address);
-      for (const { protocol, port } of ports ?? []) {
-        if (port !== undefined) data.members.push({ address, protocol: protocolNumber(protocol), port });
+      for (const { name = '', protocol, port } of ports ?? []) {
+        if (port === undefined) continue;
+        data.members.push({ address, protocol: protocolNumber(protocol), port, portName: name });
       }
     }
   };
@@ -79,16 +82,51 @@ export function convertServices({ services, slices, endpoints, pods }: ServiceSo
     for (const pod of selectedPods(service, pods)) {
       const addresses = podAddresses(pod);
       data.addresses.push(...addresses);
-      for (const { protocol = 'TCP', port, targetPort } of service.spec.ports ?? []) {
+      for (const { name = '', protocol = 'TCP', port, targetPort } of service.spec.ports ?? []) {
         const number = resolveTarget(pod, protocol, targetPort ?? port);
         if (number === null) continue;
         for (const address of addresses) {
-          data.members.push({ address, protocol: protocolNumber(protocol), port: number });
+          data.members.push({ address, protocol: protocolNumber(protocol), port: number, portName: name });
         }
       }
     }
   }
   return found;
+}
+
+/** A service's own address and port, and where packets to it end up. */
+export interface Frontend {
+  /** `namespace/name`. */
+  readonly service: string;
+  readonly address: IpAddress;
+  /** IANA number. */
+  readonly protocol: number;
+  readonly port: number;
+  /** Of the same family. May be empty. */
+  readonly backends: readonly ServiceMember[];
+}
+
+/** The addresses that services have of their own: cluster, external and load balancer addresses. */
+export function serviceFrontends(services: readonly Service[], served: ReadonlyMap<string, ServiceData>): Frontend[] {
+  return services.flatMap(({ metadata, spec, status }) => {
+    const service = `${metadata.namespace}/${metadata.name}`;
+    const balancer = (status as { loadBalancer?: { ingress?: { ip?: string }[] } } | undefined)?.loadBalancer;
+    const texts = [spec.clusterIP, ...(spec.clusterIPs ?? []), ...(spec.externalIPs ?? [])];
+    for (const { ip } of balancer?.ingress ?? []) texts.push(ip);
+    const addresses = [...new Set(texts)]
+      .map((text) => IpAddress.tryParse(text ?? ''))
+      .filter((found) => found !== null);
+    return addresses.flatMap((address) =>
+      (spec.ports ?? []).map(({ name = '', protocol, port }) => {
+        const number = protocolNumber(protocol);
+        const backends = (served.get(service)?.members ?? []).filter(
+          (member) =>
+            member.portName === name && member.protocol === number && member.address.family === address.family,
+        );
+        return { service, address, protocol: number, port, backends };
+      }),
+    );
+  });
 }
 
 /** A service without a selector, or with an empty one, selects nothing: somebody else says where it is served. */

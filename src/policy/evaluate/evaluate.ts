@@ -11,7 +11,7 @@ import type { Direction } from '../policy.ts';
 import type { Endpoint, Stage } from '../world/endpoint.ts';
 import type { Packet } from '../world/matcher.ts';
 import type { RuleList } from '../world/rule-list.ts';
-import type { World } from '../world/world.ts';
+import { frontendKey, type World } from '../world/world.ts';
 import { isFailsafe } from './failsafe.ts';
 import type { Flow } from './flow.ts';
 import { type Party, type Route, routeOf } from './route.ts';
@@ -33,8 +33,23 @@ export interface FlowResult {
   readonly ingress: Side | null;
 }
 
-/** Both directions are always decided. Throws `invalid-argument` when the flow names somebody the world does not know. */
+/**
+ * Both directions are always decided. A flow to a service's own address is decided as kube-proxy sends it on, to the service's
+ * backends, and is allowed only when it is for every one of them. Throws `invalid-argument` when the flow names somebody the world
+ * does not know.
+ */
 export function evaluate(world: World, flow: Flow): FlowResult {
+  const frontend = 'ip' in flow.to ? world.frontends.get(frontendKey(flow.to.ip, flow.protocol, flow.port)) : undefined;
+  if (!frontend || frontend.backends.length === 0) return decide(world, flow, null);
+  const via = `sent on by service ${frontend.service}`;
+  const results = frontend.backends.map(({ address, port }) =>
+    decide(world, { ...flow, to: { ip: address }, port }, `${via} to ${address} port ${port}`),
+  );
+  return results.find(({ verdict }) => verdict === 'deny') ?? results[0]!;
+}
+
+/** `via`: how the packet came to be addressed so, when the sender did not; null when it did. */
+function decide(world: World, flow: Flow, via: string | null): FlowResult {
   const route = routeOf(world, flow);
   if ('reason' in route) {
     const impossible = (direction: Direction, endpoint: Endpoint | null): Side | null =>
@@ -48,14 +63,14 @@ export function evaluate(world: World, flow: Flow): FlowResult {
       ingress: impossible('ingress', route.destination),
     };
   }
-  const side = (direction: Direction, party: Party): Side | null => {
-    if (!party.endpoint) return null;
-    const verdict = decideSide(world, route, direction, null);
+  const side = (direction: Direction, { endpoint }: Party): Side | null => {
+    if (!endpoint) return null;
+    const verdict = decideSide(world, route, direction, via, null);
     return {
       verdict,
       get trace(): readonly TraceStep[] {
-        const trace: TraceStep[] = [];
-        decideSide(world, route, direction, trace);
+        const trace: TraceStep[] = via === null ? [] : [{ ...blank(direction, endpoint), reason: via }];
+        decideSide(world, route, direction, via, trace);
         return trace;
       },
     };
@@ -234,13 +249,20 @@ function isSameAddress({ source, destination }: Packet): boolean {
 
 const SHOWN = { allow: 'Allow', deny: 'Deny', pass: 'Pass', log: 'Log' } as const;
 
-function decideSide(world: World, route: Route, direction: Direction, trace: TraceStep[] | null): Verdict {
+function decideSide(
+  world: World,
+  route: Route,
+  direction: Direction,
+  via: string | null,
+  trace: TraceStep[] | null,
+): Verdict {
   const { source, destination, packet } = route;
   const walk = new Walk(world, packet, direction, trace);
   const [own, other] = direction === 'egress' ? [source, destination] : [destination, source];
   const endpoint = own.endpoint!;
   const sameNode = own.nodes.some((node) => other.nodes.includes(node));
-  if (endpoint === other.endpoint || isSameAddress(packet)) {
+  // Only by its own address: through a service back to itself an endpoint is under its policies.
+  if (via === null && (endpoint === other.endpoint || isSameAddress(packet))) {
     return walk.decide(endpoint, 'allow', 'an endpoint always reaches itself');
   }
   if (endpoint.data.kind === 'host') {

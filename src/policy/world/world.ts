@@ -38,7 +38,7 @@ import {
   podNode,
 } from '../convert/endpoints.ts';
 import { convertClusterPolicy, convertKubernetesPolicy } from '../convert/kubernetes.ts';
-import { convertServices, type ServiceData } from '../convert/services.ts';
+import { convertServices, type Frontend, type ServiceData, serviceFrontends } from '../convert/services.ts';
 import { comparePolicies, orderTiers, type TierData } from '../order.ts';
 import type { Direction, Policy, PolicyRule, ProfileData } from '../policy.ts';
 import type { Labels, Selector } from '../selector/selector.ts';
@@ -81,7 +81,13 @@ export interface World {
   readonly nodes: ReadonlyMap<string, NodeData>;
   /** By `namespace/name`. */
   readonly services: ReadonlyMap<string, ServiceData>;
+  /** By `address,protocol,port`, see `frontendKey`. */
+  readonly frontends: ReadonlyMap<string, Frontend>;
   readonly addresses: AddressBook;
+}
+
+export function frontendKey(address: IpAddress, protocol: number, port: number | null): string {
+  return `${address},${protocol},${port}`;
 }
 
 /** Sorts resources by kind; kinds that have no part in a decision are left alone. */
@@ -177,6 +183,12 @@ export function buildWorld(resources: Iterable<Resource>): World {
     hostPods,
     nodes,
     services,
+    frontends: new Map(
+      serviceFrontends(sorted.of<Service>('v1/Service'), services).map((frontend) => [
+        frontendKey(frontend.address, frontend.protocol, frontend.port),
+        frontend,
+      ]),
+    ),
     addresses,
   };
 }
