@@ -4,7 +4,7 @@ ARCH := $(if $(filter aarch64,$(shell uname -m)),arm64,x64)
 NODE := node_modules/node-linux-$(ARCH)/bin/node
 SOURCES := $(shell find src -type f)
 
-.PHONY: help bench-fabric demo test test-pure lint types format build bench bench-bgp clean soak
+.PHONY: help bench-cni bench-fabric demo test test-pure lint types format build bench bench-bgp clean soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,10 @@ lint: $(NODE) ## types, lint rules, format, layers
 
 format: $(NODE) ## rewrite all files in the project's format
 	node_modules/.bin/biome format --write
+
+bench-cni: build ## CNI calls against Debian's ptp + host-local (needs root)
+	tools/install-needs 'the CNI benchmark compares with the reference plugins' containernetworking-plugins iproute2 gcc libc6-dev
+	$(NODE) --disable-warning=ExperimentalWarning bench/cni/cni.ts
 
 bench-fabric: build ## convergence of a fabric of 3, 10 and 50 hosts in the lab (needs root)
 	tools/install-needs 'the fabric benchmark needs a real router' bird2 iproute2 libnftables1

@@ -22,6 +22,7 @@ const VERBS: Record<string, { summary: string; load: () => Promise<{ register: R
   simulate: { summary: 'what policies would do to flows', load: () => import('./commands/simulate.ts') },
   lint: { summary: 'what policies probably do not mean', load: () => import('./commands/simulate.ts') },
   agent: { summary: 'run the daemon of this host', load: () => import('./commands/agent.ts') },
+  ipam: { summary: 'addresses: who has which, and what does not fit', load: () => import('./commands/ipam.ts') },
   bgp: { summary: 'BGP sessions and routes, and why they are so', load: () => import('./commands/bgp.ts') },
   speaker: { summary: 'the BGP speaker alone, with no dataplane', load: () => import('./commands/speaker.ts') },
   lab: { summary: 'a whole fabric on this machine', load: () => import('./commands/lab.ts') },
