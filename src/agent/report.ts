@@ -42,6 +42,10 @@ export class AgentReport implements AgentView {
     this.#parts = parts;
   }
 
+  rebuildIpam(): Promise<void> {
+    return this.#parts.ipam.rebuild();
+  }
+
   health(): Health {
     const conditions = this.#conditions();
     return { ready: conditions.every((c) => c.ok || !c.blocking), conditions };

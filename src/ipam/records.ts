@@ -151,6 +151,6 @@ function apply(record: JournalRecord, state: JournalState, host: string, path: s
 
 export function corrupt(path: string, reason: string): BrindleError {
   return new BrindleError('corrupt', `the IPAM journal ${path} cannot be trusted: ${reason}`, {
-    remedy: 'brindle ipam check tells more; brindle ipam check --repair rebuilds it from what runs on this host',
+    remedy: 'brindle ipam rebuild writes it anew from what can be read of it and what the store knows',
   });
 }

@@ -9,6 +9,8 @@ export interface AgentView {
   status(): Promise<AgentStatus>;
   endpoints(): readonly EndpointStatus[];
   routes(): readonly RouteStatus[];
+  /** Writes a damaged IPAM journal anew from what can be read of it; addresses are handed out again then. */
+  rebuildIpam(): Promise<void>;
   /** Prometheus text. */
   metrics(): Promise<string>;
 }
@@ -23,6 +25,10 @@ export function agentApi(view: AgentView): Hono {
   app.get('/v1/status', async (c) => c.json(await view.status()));
   app.get('/v1/endpoints', (c) => c.json(view.endpoints()));
   app.get('/v1/routes', (c) => c.json(view.routes()));
+  app.post('/v1/ipam/rebuild', async (c) => {
+    await view.rebuildIpam();
+    return c.json({});
+  });
   app.get('/metrics', async (c) => c.text(await view.metrics()));
   return app;
 }

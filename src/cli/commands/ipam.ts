@@ -1,6 +1,7 @@
 // `brindle ipam`: who has which address, what does not fit together, and leases of hosts that are gone. Works on the
 // store; the hosts' own agents tell it within a second.
 import type { Command } from 'commander';
+import { ApiClient } from '#agent/api/client.ts';
 import { BrindleError, isBrindleError } from '#base/errors.ts';
 import type { Store } from '#datastore/store.ts';
 import { type AddressSpace, findAddress, inspect, poolUsage } from '#ipam/inspect.ts';
@@ -46,6 +47,14 @@ export function register(program: Command): void {
     .requiredOption('--host <name>', 'the host')
     .option('--force', 'also when the host has a Node still')
     .action((flags: ReleaseFlags) => withStore(flags, 'existing', (store) => release(store, flags)));
+  ipam
+    .command('rebuild')
+    .description('Make the agent of this host write its damaged journal anew; the old file is kept beside it.')
+    .option('--socket <path>', "the agent's socket (BRINDLE_SOCKET)")
+    .action(async (flags: { readonly socket?: string }) => {
+      await new ApiClient(flags.socket).json('/v1/ipam/rebuild', { method: 'POST' });
+      print('The journal is written anew from what could be read of it and what the store knows.');
+    });
 }
 
 async function read(store: Store): Promise<AddressSpace> {
