@@ -5,7 +5,7 @@
 import { errorText } from '#base/errors.ts';
 import type { DesiredEndpoint, DesiredPolicy, DesiredUpdate } from '#model/desired.ts';
 import type { HostEndpoint } from '#model/host-endpoint.ts';
-import type { Namespace, Pod, ServiceAccount } from '#model/kubernetes-objects.ts';
+import type { KubernetesNode, Namespace, Pod, ServiceAccount } from '#model/kubernetes-objects.ts';
 import type { NetworkSet } from '#model/network-set.ts';
 import type { Node } from '#model/node.ts';
 import type { Profile } from '#model/profile.ts';
@@ -237,9 +237,10 @@ export class CalcGraph {
         break;
       }
       case 'Node': {
-        const { metadata, spec } = resource as Node;
-        const listed = (spec.addresses ?? []).map(({ address }) => address);
-        const addresses = [spec.bgp?.ipv4Address, spec.bgp?.ipv6Address, ...listed]
+        // Kubernetes' own Node has its addresses in its status.
+        const { metadata, spec, status } = resource as Partial<Node> & Pick<Node, 'metadata'> & KubernetesNode;
+        const listed = [...(spec?.addresses ?? []), ...(status?.addresses ?? [])].map(({ address }) => address);
+        const addresses = [spec?.bgp?.ipv4Address, spec?.bgp?.ipv6Address, ...listed]
           .map((text) => IpAddress.tryParse(text?.split('/')[0] ?? ''))
           .filter((address) => address !== null);
         const nets = new Set(addresses.map((address) => Prefix.host(address).toString()));
