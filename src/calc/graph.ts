@@ -134,6 +134,7 @@ export class CalcGraph {
         this.#sets.removeItem(text);
         break;
       case 'Node':
+      case 'Node.core':
         this.#sets.removeNode(text);
         break;
       default:
@@ -237,19 +238,28 @@ export class CalcGraph {
         break;
       }
       case 'Node': {
-        // Kubernetes' own Node has its addresses in its status.
-        const { metadata, spec, status } = resource as Partial<Node> & Pick<Node, 'metadata'> & KubernetesNode;
-        const listed = [...(spec?.addresses ?? []), ...(status?.addresses ?? [])].map(({ address }) => address);
-        const addresses = [spec?.bgp?.ipv4Address, spec?.bgp?.ipv6Address, ...listed]
-          .map((text) => IpAddress.tryParse(text?.split('/')[0] ?? ''))
-          .filter((address) => address !== null);
-        const nets = new Set(addresses.map((address) => Prefix.host(address).toString()));
-        this.#sets.setNode(id, metadata.labels ?? {}, [...nets]);
+        const { bgp, addresses = [] } = (resource as Node).spec;
+        this.#setNode(id, resource, [bgp?.ipv4Address, bgp?.ipv6Address, ...addresses.map(({ address }) => address)]);
         break;
       }
+      case 'Node.core':
+        this.#setNode(
+          id,
+          resource,
+          (resource as KubernetesNode).status?.addresses?.map(({ address }) => address) ?? [],
+        );
+        break;
       default:
         break;
     }
+  }
+
+  #setNode(id: string, { metadata }: Resource, texts: readonly (string | undefined)[]): void {
+    const addresses = texts
+      .map((text) => IpAddress.tryParse(text?.split('/')[0] ?? ''))
+      .filter((address) => address !== null);
+    const nets = new Set(addresses.map((address) => Prefix.host(address).toString()));
+    this.#sets.setNode(id, metadata.labels ?? {}, [...nets]);
   }
 
   #setLocal(data: EndpointData, interfaceName: string): void {

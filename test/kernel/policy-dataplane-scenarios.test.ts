@@ -83,7 +83,7 @@ class Hosts {
         ports: data.ports.map((p) => ({ ...p })),
         ...(pod.spec.serviceAccountName ? { serviceAccountName: pod.spec.serviceAccountName } : {}),
       },
-    } as WorkloadEndpoint;
+    };
   }
 
   allows(route: Route): boolean {
@@ -141,7 +141,7 @@ function placed(resource: Resource): Resource {
   if (resource.kind !== 'Pod') return resource;
   const pod = resource as Pod;
   if (pod.spec.hostNetwork || convertPod(pod)?.node) return pod;
-  return { ...pod, spec: { ...pod.spec, nodeName: `alone-${pod.metadata.namespace}-${pod.metadata.name}` } } as Pod;
+  return { ...pod, spec: { ...pod.spec, nodeName: `alone-${pod.metadata.namespace}-${pod.metadata.name}` } };
 }
 
 /** Every host here has one uplink. */
@@ -154,7 +154,7 @@ function withInterface(endpoint: HostEndpoint): HostEndpoint {
 for (const scenario of loadScenarios()) {
   describe(`${scenario.file}: ${scenario.name}`, () => {
     for (const step of scenario.steps) {
-      it(step.name, async () => {
+      it(step.name, { skip: scenario.not['model'] ?? false }, async () => {
         const resources = step.resources.map((resource) => placed(parseResource(resource)));
         const world = buildWorld(resources);
         const hosts = await Hosts.of(resources);
