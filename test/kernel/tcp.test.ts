@@ -7,6 +7,7 @@ import { describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { isBrindleError } from '#base/errors.ts';
 import { isSystemError } from '#sys/errors.ts';
+import { connectNetns, type TestNetns, testNetns, until } from '../support/netns.ts';
 import { connectTcp, connectTcpAsync, listenTcp, setConnectionOptions, type TcpListener } from '#sys/tcp.ts';
 
 async function withListener(listener: TcpListener, run: (listener: TcpListener) => Promise<void>): Promise<void> {
@@ -130,6 +131,35 @@ for (const host of ['127.0.0.1', '::1']) {
     });
   });
 }
+
+describe('TCP between namespaces', () => {
+  it('connects to an IPv6 link-local address by interface name or scope, with a TCP-MD5 key', async () => {
+    using a = testNetns('a');
+    using b = testNetns('b');
+    const indexes = connectNetns(a, b, { a: 'eth0', b: 'eth0' });
+    const linkLocal = (ns: TestNetns, ifindex: number) => ns.netlink.listAddresses({ family: 6, ifindex })[0]?.address;
+    await until('both have a link-local address', () => !!linkLocal(a, indexes.a) && !!linkLocal(b, indexes.b));
+    const [from, to] = [linkLocal(a, indexes.a)!, linkLocal(b, indexes.b)!];
+    assert.ok(to.isLinkLocal());
+    const listener = b.inside(() =>
+      listenTcp({ localAddress: '::', localPort: 0, md5Keys: [[from, 'k']], minTtl: 255 }),
+    );
+    await withListener(listener, async () => {
+      echo(listener);
+      const common = { remoteAddress: to, remotePort: listener.port, md5Key: 'k', ttl: 255, timeoutMs: 5000 };
+      for (const way of [{ interfaceName: 'eth0' }, { scope: indexes.a, localAddress: from }]) {
+        const socket = await new Promise<Socket>((resolve, reject) => {
+          const done = (error: Error | null, connected: Socket | null) =>
+            connected ? resolve(connected) : reject(error);
+          // The socket belongs to the namespace in which it was opened, wherever it is used later.
+          a.inside(() => void connectTcp({ ...common, ...way }, done));
+        });
+        assert.equal(await roundTrip(socket, 'link-local'), 'link-local');
+        socket.destroy();
+      }
+    });
+  });
+});
 
 describe('TCP options', () => {
   it('never calls back after cancel', async () => {
