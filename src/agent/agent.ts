@@ -210,6 +210,7 @@ export class Agent {
       storeTrouble: () => this.#storeTrouble,
       isSynced: () => this.#isReady,
       version: options.version,
+      resources: () => this.#knownResources(),
     });
     const app = agentApi(report);
     bgpRoutes(app, this.#bgp.speaker);
@@ -366,6 +367,12 @@ export class Agent {
 
   #ownBlocks(): { cidr: string; pool: string }[] {
     return [...this.#ipam.blocks()].filter((b) => !b.lost).map((b) => ({ cidr: b.cidr.toString(), pool: b.pool }));
+  }
+
+  /** The host's own endpoints stand over what the store says of them. */
+  *#knownResources(): Generator<Resource> {
+    yield* this.#endpoints.values();
+    for (const resource of this.#informer.resources()) if (!this.#endpoints.owns(resource)) yield resource;
   }
 
   /** DEL and STATUS are served at once; the others need the first snapshot. */

@@ -6,7 +6,16 @@ import type { Dataplane } from '#dataplane/dataplane.ts';
 import type { Ipam } from '#ipam/allocator.ts';
 import type { AgentConfig } from '#model/agent-config.ts';
 import type { AgentView } from './api/server.ts';
-import type { AgentStatus, Condition, EndpointStatus, Health, RouteStatus } from './api/types.ts';
+import type {
+  AgentStatus,
+  Condition,
+  EndpointStatus,
+  Health,
+  PolicyCounter,
+  PolicyState,
+  RouteStatus,
+} from './api/types.ts';
+import type { Resource } from '#model/resource.ts';
 import type { BgpService } from './bgp-service.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
@@ -26,6 +35,8 @@ export interface AgentReportOptions {
   readonly storeTrouble: () => string | null;
   readonly isSynced: () => boolean;
   readonly version: string;
+  /** Every resource of the store that is known, and the host's own endpoints. */
+  readonly resources: () => Iterable<Resource>;
 }
 
 interface EndpointSpec {
@@ -100,6 +111,28 @@ export class AgentReport implements AgentView {
 
   routes(): readonly RouteStatus[] {
     return this.#parts.routing.routes();
+  }
+
+  async policyCounters(): Promise<readonly PolicyCounter[]> {
+    const counters = await this.#parts.dataplane.counters();
+    return counters.map(({ label, chain, position, packets, bytes }) => {
+      const place = { chain, position, packets, bytes };
+      switch (label.type) {
+        case 'policy': {
+          const { type, policy, direction, index } = label;
+          return { type, policy, direction, rule: index, ...place };
+        }
+        case 'fail-closed':
+          return { type: label.type, name: label.of, direction: label.direction, ...place };
+        default:
+          return { ...label, ...place };
+      }
+    });
+  }
+
+  policyState(): PolicyState {
+    const { config, dataplane, resources } = this.#parts;
+    return { host: config.hostName, resources: [...resources()], failures: dataplane.failures() };
   }
 
   async metrics(): Promise<string> {

@@ -64,6 +64,11 @@ export class Informer {
     return this.#position;
   }
 
+  /** Everything that is known now, in no certain order. */
+  *resources(): Generator<Resource> {
+    for (const { resource } of this.#known.values()) yield resource;
+  }
+
   start(): void {
     if (!this.#stopped) return;
     this.#stopped = false;

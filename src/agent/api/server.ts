@@ -2,7 +2,7 @@
 // In: an AgentView. Out: a Hono application; errors as `ApiError` with a status that fits the code.
 import { Hono } from 'hono';
 import { answerErrors } from './errors.ts';
-import type { AgentStatus, EndpointStatus, Health, RouteStatus } from './types.ts';
+import type { AgentStatus, EndpointStatus, Health, PolicyCounter, PolicyState, RouteStatus } from './types.ts';
 
 export interface AgentView {
   health(): Health;
@@ -11,6 +11,8 @@ export interface AgentView {
   routes(): readonly RouteStatus[];
   /** Writes a damaged IPAM journal anew from what can be read of it; addresses are handed out again then. */
   rebuildIpam(): Promise<void>;
+  policyCounters(): Promise<readonly PolicyCounter[]>;
+  policyState(): PolicyState;
   /** Prometheus text. */
   metrics(): Promise<string>;
 }
@@ -29,6 +31,8 @@ export function agentApi(view: AgentView): Hono {
     await view.rebuildIpam();
     return c.json({});
   });
+  app.get('/v1/policy/counters', async (c) => c.json(await view.policyCounters()));
+  app.get('/v1/policy/state', (c) => c.json(view.policyState()));
   app.get('/metrics', async (c) => c.text(await view.metrics()));
   return app;
 }

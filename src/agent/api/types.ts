@@ -1,5 +1,7 @@
 // What the agent's local API answers: the contract between the agent and the CLI, the lab and the web page. Plain JSON.
 
+import type { Resource } from '#model/resource.ts';
+
 /** One thing that has to hold for the agent to be ready, or that is worth telling. */
 export interface Condition {
   /** `store`, `dataplane`, `ipam`, `bgp`, `routes`. */
@@ -70,6 +72,35 @@ export interface RouteStatus {
   readonly fromPeers: readonly string[];
   readonly state: 'installed' | 'pending' | 'failed' | 'unreachable';
   readonly reason?: string;
+}
+
+/** `GET /v1/policy/counters`: the counter of one kernel rule. Several may stand for one rule of a policy: add them. */
+export interface PolicyCounter {
+  /** `policy`: a rule of a policy or profile; `tier-default`, `no-profile`: the ends of a direction; others: fixed rules. */
+  readonly type: string;
+  /** `Kind/namespace/name` or `Profile/name`; only of `policy`. */
+  readonly policy?: string;
+  readonly direction?: 'ingress' | 'egress';
+  /** Index of the rule in its list, from 0; only of `policy`. */
+  readonly rule?: number;
+  /** `namespace/name`; of `tier-default` and `no-profile`. */
+  readonly endpoint?: string;
+  readonly tier?: string;
+  /** Name of a fixed rule, such as `unknown-interface`. */
+  readonly name?: string;
+  /** Chain of the nftables table and the rule's place in it, from 0. */
+  readonly chain: string;
+  readonly position: number;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+/** `GET /v1/policy/state`: what the agent knows and what of it is not in force. */
+export interface PolicyState {
+  readonly host: string;
+  /** Every resource that verdicts depend on, as the agent knows it. */
+  readonly resources: readonly Resource[];
+  readonly failures: readonly { readonly owner: string; readonly reason: string }[];
 }
 
 /** Any answer with a status of 400 or more. */
