@@ -37,7 +37,9 @@ export function explain(
       if (id === null) return { ...step, kernel: [], packets: null, bytes: null };
       const found = counters.filter((counter) => standsFor(counter, step, id));
       if (step.rule !== null && found.length === 0) {
-        differences.push(`${step.policy ?? `profile ${step.profile}`}, ${which} rule ${step.rule}: the kernel has no such rule`);
+        differences.push(
+          `${step.policy ?? `profile ${step.profile}`}, ${which} rule ${step.rule}: the kernel has no such rule`,
+        );
       }
       return {
         ...step,
@@ -49,7 +51,9 @@ export function explain(
     const id = localId(decided.trace[0]?.endpoint ?? '');
     const status = endpoints.find((endpoint) => endpoint.id === id);
     if (status && status.policy !== 'applied') {
-      differences.push(`endpoint ${status.id}: its policy is ${status.policy}${status.reason ? `: ${status.reason}` : ''}; it is closed`);
+      differences.push(
+        `endpoint ${status.id}: its policy is ${status.policy}${status.reason ? `: ${status.reason}` : ''}; it is closed`,
+      );
     }
     return { verdict: decided.verdict, trace };
   };

@@ -111,9 +111,13 @@ function print(from: string, to: string, traffic: string, host: string, explanat
       continue;
     }
     console.log(`\n${title}: ${side.verdict}`);
-    console.log(formatTable(['', 'TIER', 'POLICY', 'RULE', 'ACTION', 'PACKETS', 'NFTABLES', 'WHY'], side.trace.map(row)));
+    console.log(
+      formatTable(['', 'TIER', 'POLICY', 'RULE', 'ACTION', 'PACKETS', 'NFTABLES', 'WHY'], side.trace.map(row)),
+    );
   }
-  const isElsewhere = [explanation.egress, explanation.ingress].some((side) => side?.trace.some((s) => s.packets === null));
+  const isElsewhere = [explanation.egress, explanation.ingress].some((side) =>
+    side?.trace.some((s) => s.packets === null),
+  );
   if (isElsewhere) console.log(`\nCounters are those of ${host}; ask the agent of the other host for the rest.`);
   if (differences.length > 0) {
     console.log(`\n${styled('yellow', 'The kernel is not as it should be:')}`);

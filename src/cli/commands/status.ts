@@ -58,17 +58,38 @@ function seconds(text: string): number {
 function print(status: AgentStatus, peers: readonly PeerSummary[]): void {
   const { host, version, pid, uptime, memory, endpoints, blocks, routes, problems, unpublished } = status;
   const word = status.ready ? styled('green', 'ready') : styled('red', 'not ready');
-  console.log(`${host}: ${word}, brindle ${version}, pid ${pid}, up ${formatAge(uptime)}, ${Math.round(memory / 1e6)} MB\n`);
-  console.log(formatTable(['', 'PART', 'STATE'], status.conditions.map((c) => [c.ok ? 'ok' : '!!', c.name, c.message])));
+  console.log(
+    `${host}: ${word}, brindle ${version}, pid ${pid}, up ${formatAge(uptime)}, ${Math.round(memory / 1e6)} MB\n`,
+  );
+  console.log(
+    formatTable(
+      ['', 'PART', 'STATE'],
+      status.conditions.map((c) => [c.ok ? 'ok' : '!!', c.name, c.message]),
+    ),
+  );
   console.log(`\ncontainers: ${endpoints}${unpublished > 0 ? ` (${unpublished} not yet in the store)` : ''}`);
   if (blocks.length > 0) {
-    console.log(formatTable(['BLOCK', 'POOL', 'USED'], blocks.map((b) => [b.cidr, b.pool, `${b.used} of ${b.size}`])));
+    console.log(
+      formatTable(
+        ['BLOCK', 'POOL', 'USED'],
+        blocks.map((b) => [b.cidr, b.pool, `${b.used} of ${b.size}`]),
+      ),
+    );
   }
-  console.log(`\nroutes: ${routes.installed} installed${routes.failed > 0 ? `, ${routes.failed} refused by the kernel` : ''}`);
+  console.log(
+    `\nroutes: ${routes.installed} installed${routes.failed > 0 ? `, ${routes.failed} refused by the kernel` : ''}`,
+  );
   if (!status.bgp.enabled) console.log(`BGP: off, ${status.bgp.reason}`);
   else {
     console.log(`BGP: ${status.bgp.established} of ${status.bgp.configured} sessions established`);
-    const rows = peers.map((p) => [p.name, p.address, String(p.asNumber), p.state, formatAge(p.since), p.lastReset?.reason ?? '']);
+    const rows = peers.map((p) => [
+      p.name,
+      p.address,
+      String(p.asNumber),
+      p.state,
+      formatAge(p.since),
+      p.lastReset?.reason ?? '',
+    ]);
     if (rows.length > 0) console.log(formatTable(['PEER', 'ADDRESS', 'AS', 'STATE', 'FOR', 'LAST RESET'], rows));
   }
   if (problems.length > 0) {
