@@ -48,7 +48,7 @@ export interface NftDriver {
   /** The state of a table; null when there is none. Set elements are left out when `terse`. */
   list(table: string, options?: { readonly terse?: boolean }): Promise<TableState | null>;
   /** A number that changes with every change of any table, ours or not; null when it cannot be told. */
-  generation(): number | null;
+  generation(): Promise<number | null>;
   /** Calls back when another process changed the table, until closed. Null when this driver cannot tell. */
   watch(table: string, onChange: (change: ForeignChange) => void): { close(): void } | null;
   close(): void;

@@ -116,8 +116,8 @@ export class FakeNftables implements NftDriver {
     return Promise.resolve({ chains, sets });
   }
 
-  generation(): number {
-    return this.#generation;
+  generation(): Promise<number> {
+    return Promise.resolve(this.#generation);
   }
 
   watch(table: string, onChange: (change: ForeignChange) => void): { close(): void } {

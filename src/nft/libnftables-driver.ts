@@ -47,8 +47,8 @@ export class LibnftablesDriver implements NftDriver {
     });
   }
 
-  generation(): number | null {
-    return null;
+  generation(): Promise<null> {
+    return Promise.resolve(null);
   }
 
   watch(): null {

@@ -267,9 +267,9 @@ describe('nftables drivers', () => {
   });
 
   it('count generations, and parse errors of libnftables with their position', async () => {
-    const before = netlink.generation();
+    const before = await netlink.generation();
     await netlink.commit(new Transaction('g').addTable().deleteTable());
-    assert.equal(netlink.generation(), before + 1);
+    assert.equal(await netlink.generation(), before + 1);
     const raw = withNetns(namedNetnsPath(namespace), () => Libnftables.open());
     assert.throws(
       () => raw.run('add table inet ok\nadd rule inet ok nochain accept'),

@@ -1,5 +1,6 @@
 // Tells when somebody else changed our table. In: the kernel's nftables notifications. Out: one call for each foreign transaction
 // that touched the table, or when notifications were lost (then it may have).
+// Trap: a watch that is still open when the process ends by itself aborts it (koffi calls back into an environment that is gone).
 // Trap: our own transactions are announced too; they are told by the port number of the socket that made them.
 import * as nl from '#netlink/constants.ts';
 import { Attributes, readMessages } from '#netlink/wire.ts';
@@ -33,6 +34,7 @@ export class NftMonitor {
   /** A foreign transaction touched the table; its end is not announced yet. */
   #touched = false;
   #open = true;
+  readonly #atExit = (): void => this.close();
 
   constructor(options: NftMonitorOptions) {
     this.#options = options;
@@ -42,11 +44,13 @@ export class NftMonitor {
     setIntOption(fd, nl.SOL_NETLINK, nl.NETLINK_ADD_MEMBERSHIP, c.NFNLGRP_NFTABLES, 'NETLINK_ADD_MEMBERSHIP');
     this.#poll = pollReadable(fd, () => this.#drain());
     this.#poll.unref();
+    process.once('exit', this.#atExit);
   }
 
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    process.removeListener('exit', this.#atExit);
     this.#poll.close();
     this.#connection.close();
   }

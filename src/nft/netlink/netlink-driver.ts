@@ -76,7 +76,11 @@ export class NetlinkNftDriver implements NftDriver {
     return this.#serial(async () => this.#list(table, options.terse ?? false));
   }
 
-  generation(): number {
+  async generation(): Promise<number> {
+    return this.#serial(async () => this.#generation());
+  }
+
+  #generation(): number {
     const request = new MessageBuilder(64);
     begin(request, c.MSG_GETGEN).end();
     let generation = 0;
