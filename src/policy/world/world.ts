@@ -2,9 +2,7 @@
 // Pure and synchronous; also for a browser. What is worked out per endpoint or address is worked out when first asked for, and kept.
 // Traps: pods and network sets imply their namespace when a set of manifests leaves it out; a WorkloadEndpoint that stands for a pod gives way
 // to the pod; `*` host endpoints, and those that name only an interface, have the addresses of their node.
-import type { GlobalNetworkPolicy } from '#model/global-network-policy.ts';
 import type { HostEndpoint } from '#model/host-endpoint.ts';
-import type { KubernetesNetworkPolicy } from '#model/kubernetes-network-policy.ts';
 import type {
   EndpointSlice,
   Endpoints,
@@ -14,8 +12,6 @@ import type {
   Service,
   ServiceAccount,
 } from '#model/kubernetes-objects.ts';
-import type { ClusterNetworkPolicy } from '#model/cluster-network-policy.ts';
-import type { NetworkPolicy } from '#model/network-policy.ts';
 import type { NetworkSet } from '#model/network-set.ts';
 import type { Node } from '#model/node.ts';
 import type { Profile } from '#model/profile.ts';
@@ -23,7 +19,7 @@ import { kindKey, type Resource } from '#model/resource.ts';
 import type { Tier } from '#model/tier.ts';
 import type { WorkloadEndpoint } from '#model/workload-endpoint.ts';
 import { IpAddress } from '#net/address.ts';
-import { convertGlobalNetworkPolicy, convertNetworkPolicy, convertProfile } from '../convert/calico.ts';
+import { convertProfile } from '../convert/calico.ts';
 import {
   convertHostEndpoint,
   convertNamespace,
@@ -37,7 +33,7 @@ import {
   podAddresses,
   podNode,
 } from '../convert/endpoints.ts';
-import { convertClusterPolicy, convertKubernetesPolicy } from '../convert/kubernetes.ts';
+import { convertPolicy, POLICY_KINDS } from '../convert/policies.ts';
 import { convertServices, type Frontend, type ServiceData, serviceFrontends } from '../convert/services.ts';
 import { comparePolicies, orderTiers, type TierData } from '../order.ts';
 import type { Direction, Policy, PolicyRule, ProfileData } from '../policy.ts';
@@ -209,15 +205,7 @@ function findGates(endpoints: Iterable<Endpoint>): Map<string, Endpoint> {
 }
 
 function convertPolicies(sorted: Sorted): Policy[] {
-  return [
-    ...sorted.of<NetworkPolicy>('NetworkPolicy').map(convertNetworkPolicy),
-    ...sorted.of<NetworkPolicy>('StagedNetworkPolicy').map(convertNetworkPolicy),
-    ...sorted.of<GlobalNetworkPolicy>('GlobalNetworkPolicy').map(convertGlobalNetworkPolicy),
-    ...sorted.of<GlobalNetworkPolicy>('StagedGlobalNetworkPolicy').map(convertGlobalNetworkPolicy),
-    ...sorted.of<KubernetesNetworkPolicy>('NetworkPolicy.networking.k8s.io').map(convertKubernetesPolicy),
-    ...sorted.of<KubernetesNetworkPolicy>('StagedKubernetesNetworkPolicy').map(convertKubernetesPolicy),
-    ...sorted.of<ClusterNetworkPolicy>('ClusterNetworkPolicy.policy.networking.k8s.io').map(convertClusterPolicy),
-  ];
+  return [...POLICY_KINDS].flatMap((kind) => sorted.of(kind).map((resource) => convertPolicy(resource)!));
 }
 
 /** What rules ask of the world, made before the rules are. */
