@@ -48,7 +48,7 @@ export function probePing(path: string, address: string, limit: number): Promise
   const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
   let echo: EchoSocket;
   try {
-    echo = new EchoSocket(path, address, (answer) => finish(answer === 0 ? 'ok' : outcomeOf(answer), answer));
+    echo = new EchoSocket(path, address, true, (answer) => finish(answer === 0 ? 'ok' : outcomeOf(answer), answer));
   } catch (error) {
     const outcome = outcomeOf(error);
     return outcome ? Promise.resolve(outcome) : Promise.reject(error);
@@ -88,7 +88,7 @@ export class PingStream {
 
   /** From the namespace at `path`, one every `interval` ms (at least 1). */
   constructor(path: string, address: string, interval: number) {
-    this.#echo = new EchoSocket(path, address, (answer) => {
+    this.#echo = new EchoSocket(path, address, true, (answer) => {
       if (typeof answer === 'number') this.#onAnswer(answer);
     });
     // A late timer makes up for what it missed, so that the rate holds on a busy machine.
@@ -134,12 +134,15 @@ class EchoSocket {
   readonly #onAnswer: (answer: number | SystemError) => void;
   #open = true;
 
-  /** `onAnswer` gets the sequence number of each answer, or an error that the kernel reports. Throws SystemError. */
-  constructor(path: string, address: string, onAnswer: (answer: number | SystemError) => void) {
+  /**
+   * `onAnswer` gets the sequence number of each answer, or an error that the kernel reports; with `routerErrors` also
+   * the word of a router that there is no way. Throws SystemError.
+   */
+  constructor(path: string, address: string, routerErrors: boolean, onAnswer: (answer: number | SystemError) => void) {
     const target = IpAddress.parse(address);
     this.#icmp = target.family === 4 ? ICMP : ICMPV6;
     this.#onAnswer = onAnswer;
-    this.#fd = withNetns(path, () => openConnected(target, this.#icmp.protocol));
+    this.#fd = withNetns(path, () => openConnected(target, this.#icmp.protocol, routerErrors));
     this.#poll = pollReadable(this.#fd, () => this.#receive());
   }
 
@@ -178,11 +181,11 @@ class EchoSocket {
   }
 }
 
-function openConnected(target: IpAddress, protocol: number): number {
+function openConnected(target: IpAddress, protocol: number, routerErrors: boolean): number {
   const family = target.family === 4 ? AF_INET : AF_INET6;
   const fd = check('open ICMP socket', libc().socket(family, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol));
-  if (family === AF_INET) setIntOption(fd, IPPROTO_IP, IP_RECVERR, 1, 'IP_RECVERR');
-  else setIntOption(fd, IPPROTO_IPV6, IPV6_RECVERR, 1, 'IPV6_RECVERR');
+  if (routerErrors && family === AF_INET) setIntOption(fd, IPPROTO_IP, IP_RECVERR, 1, 'IP_RECVERR');
+  else if (routerErrors) setIntOption(fd, IPPROTO_IPV6, IPV6_RECVERR, 1, 'IPV6_RECVERR');
   const to = encodeSockaddr(target, 0);
   if (libc().connect(fd, to, to.length) === 0) return fd;
   const error = new SystemError(`connect to ${target}`, lastErrno());
