@@ -252,10 +252,10 @@ export class EndpointWiring {
         atOnce(address, index),
       );
     }
+    // Permanent ones do not count against the kernel's limit of neighbours (gc_thresh3, 1 024 for all namespaces
+    // together), at which packets to new containers would be dropped.
     for (const address of request.addresses) {
-      if (address.family === 6) {
-        operations.push({ op: 'neighbour-replace', neighbour: { ifindex: index, address, mac: containerMac } });
-      }
+      operations.push({ op: 'neighbour-replace', neighbour: { ifindex: index, address, mac: containerMac } });
     }
     const first = operations.length;
     for (const address of request.addresses) {
