@@ -4,6 +4,8 @@
 // Traps:
 // - Strict reverse path filtering on our interfaces is void while `all` says loose (2): the kernel takes the maximum. The
 //   loose setting is then moved from `all` to each interface that is there, which changes nothing for them.
+// - The kernel keeps at most gc_thresh3 neighbours (1024 by default) for all its namespaces together, and drops packets
+//   beyond that. A rack, or a lab of 50 hosts on one machine, has more. The limit can be set in the first namespace only.
 // - IPv6 forwarding makes an interface ignore router advertisements unless accept_ra is 2; a host that got its default
 //   route by one would lose it.
 import type { Family } from '#net/address.ts';
@@ -11,9 +13,34 @@ import type { SysctlName } from '#sys/proc.ts';
 import type { Namespace } from './kernel-access.ts';
 import { INTERFACE_PREFIX } from './ownership.ts';
 
+/** Neighbours from which the kernel tidies up a little, tidies up hard, and refuses. */
+const NEIGHBOUR_LIMITS = { gc_thresh1: 4096, gc_thresh2: 8192, gc_thresh3: 16384 };
+
+/** Raises the limits of the neighbour tables where they are lower. Returns what has to change. */
+function neighbourLimits(host: Namespace, families: readonly Family[]): (readonly [SysctlName, string])[] {
+  const changes: (readonly [SysctlName, string])[] = [];
+  for (const family of families) {
+    for (const [parameter, least] of Object.entries(NEIGHBOUR_LIMITS).reverse()) {
+      const name = [`ipv${family}`, 'neigh', 'default', parameter];
+      const now = host.readSysctl(name);
+      if (now !== null && Number(now) < least) changes.push([name, `${least}`]);
+    }
+  }
+  return changes;
+}
+
+/** Raises the neighbour limits alone, for who runs agents in other namespaces. As `prepareHost`. */
+export function raiseNeighbourLimits(host: Namespace): string[] {
+  const changes = neighbourLimits(host, [4, 6]);
+  host.setSysctls(changes);
+  return changes.map(show);
+}
+
+const show = ([name, value]: readonly [SysctlName, string]): string => `${name.join('.')} = ${value}`;
+
 /** Idempotent. Throws SystemError where /proc/sys is read-only. Returns `name = value` texts. */
 export function prepareHost(host: Namespace, families: readonly Family[]): string[] {
-  const changes: (readonly [SysctlName, string])[] = [];
+  const changes = neighbourLimits(host, families);
   const want = (name: SysctlName, value: string): void => {
     const now = host.readSysctl(name);
     if (now !== null && now !== value) changes.push([name, value]);
@@ -41,5 +68,5 @@ export function prepareHost(host: Namespace, families: readonly Family[]): strin
     }
   }
   host.setSysctls(changes);
-  return changes.map(([name, value]) => `${name.join('.')} = ${value}`);
+  return changes.map(show);
 }
