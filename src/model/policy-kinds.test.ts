@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import fc from 'fast-check';
 import { InvalidResourceError, problemText } from './problems.ts';
 import { parseResource } from './registry.ts';
 
@@ -322,6 +323,95 @@ describe('ClusterNetworkPolicy', () => {
       const found = problems('policy.networking.k8s.io/v1alpha2', 'ClusterNetworkPolicy', spec);
       if (expected) assert.match(found.join('\n'), expected);
       else assert.deepEqual(found, []);
+    });
+  }
+});
+
+describe('whatever is in a policy', () => {
+  const full: Record<string, readonly [string, Spec]> = {
+    NetworkPolicy: [
+      V3,
+      {
+        tier: 'default',
+        order: 1,
+        selector: 'all()',
+        types: ['Ingress'],
+        ingress: [
+          {
+            action: 'Allow',
+            protocol: 'TCP',
+            notProtocol: 1,
+            ipVersion: 4,
+            icmp: { type: 1, code: 1 },
+            source: {
+              nets: ['10.0.0.0/8'],
+              notNets: ['10.0.0.0/16'],
+              selector: 'a == "b"',
+              namespaceSelector: 'global()',
+              ports: [80, '1:2', 'x'],
+              serviceAccounts: { names: ['a'], selector: 'all()' },
+              services: { name: 'a', namespace: 'b' },
+            },
+          },
+        ],
+      },
+    ],
+    HostEndpoint: [
+      V3,
+      { node: 'n', interfaceName: '*', expectedIPs: ['10.0.0.1'], ports: [{ name: 'p', protocol: 'TCP', port: 1 }] },
+    ],
+    GlobalNetworkSet: [V3, { nets: ['10.0.0.0/8'] }],
+    Tier: [V3, { order: 1, defaultAction: 'Pass' }],
+    StagedKubernetesNetworkPolicy: [
+      V3,
+      {
+        stagedAction: 'Set',
+        podSelector: { matchLabels: { a: 'b' }, matchExpressions: [{ key: 'a', operator: 'In', values: ['b'] }] },
+        ingress: [
+          {
+            from: [{ ipBlock: { cidr: '10.0.0.0/8', except: ['10.1.0.0/16'] } }],
+            ports: [{ port: 80, endPort: 90, protocol: 'TCP' }],
+          },
+        ],
+        policyTypes: ['Ingress'],
+      },
+    ],
+    ClusterNetworkPolicy: [
+      'policy.networking.k8s.io/v1alpha2',
+      {
+        tier: 'Admin',
+        priority: 1,
+        subject: { pods: { podSelector: {}, namespaceSelector: {} } },
+        egress: [
+          {
+            name: 'a',
+            action: 'Deny',
+            to: [{ networks: ['10.0.0.0/8'] }, { nodes: {} }],
+            protocols: [{ tcp: { destinationPort: { range: { start: 1, end: 2 } } } }, { destinationNamedPort: 'a' }],
+          },
+        ],
+      },
+    ],
+  };
+  /** The value with the node that `pick` counts to replaced. */
+  const replace = (value: unknown, counter: { left: number }, by: unknown): unknown => {
+    if (counter.left-- === 0) return by;
+    if (Array.isArray(value)) return value.map((inner) => replace(inner, counter, by));
+    if (typeof value !== 'object' || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, replace(inner, counter, by)]));
+  };
+  for (const [kind, [apiVersion, spec]] of Object.entries(full)) {
+    it(`${kind}: a resource or an InvalidResourceError`, () => {
+      const strange = fc.oneof(
+        fc.jsonValue(),
+        fc.constantFrom(undefined, Number.NaN, -1, 2 ** 40, '', 'a'.repeat(2000), '0.0.0.0/0', [[]], { a: {} }),
+      );
+      fc.assert(
+        fc.property(fc.nat(60), strange, (at, by) => {
+          problems(apiVersion, kind, replace(spec, { left: at + 1 }, by) as Spec);
+        }),
+        { numRuns: 200 },
+      );
     });
   }
 });

@@ -214,3 +214,50 @@ test('the canonical text is a fixpoint and means the same', () => {
     }),
   );
 });
+
+test('any text is a selector or a SelectorError with a position inside it', () => {
+  const piece = fc.constantFrom(
+    'has(',
+    'all()',
+    'global()',
+    'in',
+    'not',
+    ' ',
+    '\t',
+    '{',
+    '}',
+    '(',
+    ')',
+    '"',
+    "'",
+    '==',
+    '!=',
+    '!',
+    '&&',
+    '||',
+    '&',
+    ',',
+    'a',
+    'é',
+    '\u{1f600}',
+    'starts with',
+    'contains',
+  );
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.array(piece).map((pieces) => pieces.join('')),
+      ),
+      (text) => {
+        try {
+          assert.equal(parseSelector(parseSelector(text).canonical).canonical, parseSelector(text).canonical);
+        } catch (error) {
+          assert.ok(error instanceof SelectorError, String(error));
+          assert.ok(error.position >= 0 && error.position <= text.length);
+        }
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
