@@ -234,12 +234,17 @@ describe('Ipam', () => {
     const disk = new FakeDisk();
     const first = await openHost('h1', store, disk);
     const given = await first.add('a');
+    for (let i = 0; i < 4; i++) await first.add(`more${i}`); // a second block of each family
     const cut = await first.ipam.assign(request('cut off'));
     await cut.durable;
     store.down = true;
     const { ipam, add } = await openHost('h1', store, disk.after('kill'));
     await assert.rejects(ipam.verify(), (error: unknown) => isBrindleError(error, 'unavailable'));
     assert.deepEqual(ipam.get('a')?.addresses, given);
+    assert.deepEqual(
+      [...ipam.blocks()].map((b) => `${b.cidr}`).sort(),
+      [...first.ipam.blocks()].map((b) => `${b.cidr}`).sort(),
+    );
     assert.deepEqual(
       [...ipam.unfinished()].map((a) => a.handle),
       ['cut off'],
@@ -343,6 +348,10 @@ describe('Ipam', () => {
     await assert.rejects(again.add('c'), (error: unknown) => isBrindleError(error, 'corrupt'));
     assert.deepEqual(again.ipam.look(new Set(), 0), []);
     assert.equal(again.ipam.get('kept')?.addresses[0], kept);
+    store.down = true;
+    await assert.rejects(again.ipam.rebuild(), (error: unknown) => isBrindleError(error, 'unavailable'));
+    await assert.rejects(again.add('c'), (error: unknown) => isBrindleError(error, 'corrupt'));
+    store.down = false;
     await again.ipam.rebuild();
     assert.equal(again.ipam.problem, null);
     const later = [await again.add('c'), await again.add('d')].flat();
@@ -371,6 +380,10 @@ describe('several hosts, stopped anywhere', () => {
           if (how === 'power') running[n]!.clear();
           hosts[n] = await openHost(`h${n + 1}`, store, disk);
           assert.equal(hosts[n].ipam.problem, null);
+          if (how === 'kill') {
+            const known = [...hosts[n].ipam.attachments()].map((a) => [a.handle, a.addresses] as const);
+            assert.deepEqual(new Map(known), running[n]);
+          }
           for (const { handle } of [...hosts[n].ipam.unfinished()]) await hosts[n].ipam.release(handle);
           if (how === 'power') {
             for (const { handle } of [...hosts[n].ipam.attachments()]) await hosts[n].ipam.release(handle);

@@ -457,7 +457,10 @@ export class Ipam {
    * lost what another host has. To be called at start and now and then. Throws `unavailable`; leases then go on as they were.
    */
   async verify(): Promise<void> {
-    if (this.#problem) return;
+    if (!this.#problem) await this.#verifyNow();
+  }
+
+  async #verifyNow(): Promise<void> {
     const { store, host } = this.#options;
     const stored = new Map((await listBlocks(store)).map((block) => [block.spec.cidr, block]));
     for (const lease of stored.values()) {
@@ -546,11 +549,14 @@ export class Ipam {
     return missing;
   }
 
-  /** Writes the journal anew from what could be read of it, and hands out again. The old file is kept as `*.corrupt`. */
+  /**
+   * Writes the journal anew from what could be read of it, and hands out again, except what the store says is taken. The
+   * old file is kept as `*.corrupt`. Throws `unavailable` when disk or store is away; then nothing is handed out as before.
+   */
   async rebuild(): Promise<void> {
     await this.#journal.rebuild(`${this.#journal.path}.corrupt`);
+    await this.#verifyNow();
     this.#problem = null;
-    await this.verify();
   }
 
   /** Brings the store's block objects up to date now. */
