@@ -227,7 +227,7 @@ function stream(id, address, port, count) {
   s.on('message', () => back++);
   const timer = setInterval(() => {
     if (sent < count) { sent++; s.send(String(sent), Number(port), address); return; }
-    if (++sent < Number(count) + 30 && back < count) return;
+    if (++sent < Number(count) + 500 && back < count) return;
     clearInterval(timer); s.close(); answer(id, 'lost ' + (count - back));
   }, 10);
 }
