@@ -25,7 +25,7 @@ describe('scenarios, rendered', () => {
   for (const scenario of loadScenarios()) {
     // Traffic of the host itself goes other ways than these tests send it; test/kernel has it.
     if (scenario.steps.some((step) => step.resources.some((r) => r.kind === 'HostEndpoint'))) continue;
-    it(`${scenario.file}: ${scenario.name}`, async () => {
+    it(`${scenario.file}: ${scenario.name}`, { skip: scenario.not['model'] ?? false }, async () => {
       for (const step of scenario.steps) {
         const world = await RenderedWorld.of(step.resources.map((resource) => parseResource(resource)));
         try {
