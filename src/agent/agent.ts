@@ -16,6 +16,7 @@ import { serveCni } from '#cni/protocol.ts';
 import { replaySpool, spoolDirectory } from '#cni/spool.ts';
 import { Dataplane } from '#dataplane/dataplane.ts';
 import { EndpointWiring } from '#dataplane/endpoint-wiring.ts';
+import { prepareHost } from '#dataplane/host-settings.ts';
 import { openKernelAccess, type KernelAccess } from '#dataplane/kernel-access.ts';
 import { ROUTE_PROTOCOL } from '#dataplane/ownership.ts';
 import { Informer } from '#datastore/informer.ts';
@@ -264,6 +265,8 @@ export class Agent {
   async #start(): Promise<void> {
     await this.#dataplane.start();
     await this.#routing.start();
+    const changed = prepareHost(this.#kernel.host, [4, 6]);
+    if (changed.length > 0) this.#log.info({ changed }, 'kernel parameters set for routing');
     await this.#wiring.cleanLeftovers();
     for (const attachment of this.#ipam.attachments()) this.#endpoints.attach(attachment.endpoint);
     this.blocksChanged();
