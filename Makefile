@@ -47,7 +47,7 @@ bench-fabric: build ## convergence of a fabric of 3, 10 and 50 hosts in the lab 
 	tools/install-needs 'the fabric benchmark needs a real router' bird2 iproute2 libnftables1
 	$(NODE) --disable-warning=ExperimentalWarning bench/fabric/fabric.ts
 
-bench-bgp: $(NODE) ## BGP against BIRD, FRR and GoBGP (root, gcc, bird2, frr, gobgpd)
+bench-bgp: build ## BGP against BIRD, FRR and GoBGP (root, gcc, bird2, frr, gobgpd)
 	$(NODE) bench/bgp/core.ts
 	$(NODE) bench/bgp/run.ts --repeat 3
 

@@ -1,6 +1,6 @@
 // The speakers that are measured: how each is configured and started. All wait for their peers to connect, install no
 // routes in the kernel, and import and export everything.
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 export interface BenchPeer {
@@ -21,6 +21,13 @@ export interface Dut {
   readonly name: string;
   /** Writes the configuration and returns the command line to run inside the namespace. */
   readonly command: (setup: Setup) => readonly string[];
+}
+
+/** What is shipped: the bundle of `make build`. */
+function entry(): string {
+  const bundle = join(ROOT, 'dist/brindle.js');
+  if (!existsSync(bundle)) throw new Error(`${bundle} is missing; run make build`);
+  return bundle;
 }
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -57,15 +64,7 @@ export const brindle: Dut = {
       }),
     );
     const options = (process.env['BRINDLE_NODE_OPTIONS'] ?? '').split(' ').filter((o) => o !== '');
-    return [
-      process.execPath,
-      '--disable-warning=ExperimentalWarning',
-      ...options,
-      join(ROOT, 'src/cli/main.ts'),
-      'speaker',
-      '-f',
-      file,
-    ];
+    return [process.execPath, '--disable-warning=ExperimentalWarning', ...options, entry(), 'speaker', '-f', file];
   },
 };
 

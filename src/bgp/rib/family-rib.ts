@@ -37,6 +37,8 @@ export class FamilyRib {
   readonly #attributes: AttributeTable;
   readonly #peers: PeerTable;
   readonly #reclaim = new RowQueue();
+  /** By group, during `reclaim`: the version that every member has been told of. */
+  #delivered: number[] = [];
   readonly #cursors = new Map<number, Set<PathCursor>>();
   #addPathGroups = 0;
 
@@ -208,6 +210,7 @@ export class FamilyRib {
   /** Frees rows of prefixes and paths that nobody has to be told of any more. Returns how many rows it looked at. */
   reclaim(limit: number): number {
     const turns = Math.min(limit, this.#reclaim.length);
+    this.#delivered = this.groups.map((group) => group.deliveredVersion());
     for (let i = 0; i < turns; i++) {
       const prefix = this.#reclaim.shift();
       if (!this.#free(prefix)) this.#reclaim.push(prefix);
@@ -227,7 +230,7 @@ export class FamilyRib {
     for (let path = this.prefixes.head[prefix]!; path !== 0; ) {
       const next = paths.next[path]!;
       if ((paths.flags[path]! & PATH_ZOMBIE) !== 0) {
-        if (this.groups.some((g) => g.addPath && !g.delivered(path))) waits = true;
+        if (!this.#toldOf(path, true)) waits = true;
         else {
           this.#unlinkFromPrefix(path, prefix);
           for (const group of this.groups) if (group.addPath) group.forget(path);
@@ -241,9 +244,18 @@ export class FamilyRib {
       this.prefixes.flags[prefix]! &= ~PREFIX_RECLAIM; // it has paths again
       return true;
     }
-    for (const group of this.groups) if (!group.addPath && !group.delivered(prefix)) return false;
+    if (!this.#toldOf(prefix, false)) return false;
     for (const group of this.groups) if (!group.addPath) group.forget(prefix);
     this.prefixes.remove(prefix);
+    return true;
+  }
+
+  /** All members of the groups of one kind know the last change to a row. */
+  #toldOf(key: number, addPath: boolean): boolean {
+    for (let i = 0; i < this.groups.length; i++) {
+      const group = this.groups[i]!;
+      if (group.addPath === addPath && group.changedIn(key) > this.#delivered[i]!) return false;
+    }
     return true;
   }
 

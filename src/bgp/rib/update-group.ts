@@ -46,6 +46,8 @@ interface Part {
 interface Entry {
   readonly parts: readonly Part[];
   readonly octets: number;
+  /** Members that follow the log and have not read it to its end. */
+  readers: number;
 }
 
 interface Walk {
@@ -188,16 +190,18 @@ export class UpdateGroup {
 
   leave(member: GroupMember): void {
     const at = this.members.indexOf(member);
-    if (at >= 0) this.members.splice(at, 1);
+    if (at < 0) return;
+    this.members.splice(at, 1);
     this.#isMember[member.peer] = 0;
-    this.#trim();
+    if (!member.walk) this.#unfollow(member);
+    this.#dropRead();
   }
 
   /** Sends the member everything it should have, once more. */
   resend(member: GroupMember): void {
+    if (!member.walk) this.#unfollow(member);
     member.walk = { since: 0, target: this.version, at: 1, withdrawals: true, everything: false };
-    member.part = 0;
-    this.#trim();
+    this.#dropRead();
   }
 
   /** All rows are to be looked at again: policy or identity changed. */
@@ -266,7 +270,7 @@ export class UpdateGroup {
       if (member.part < entry.parts.length) break;
       member.part = 0;
       member.next++;
-      if (member.next - 1 === this.#first) this.#trim();
+      if (--entry.readers === 0) this.#dropRead();
     }
     if (member.endOfRib === 'pending' && this.#settled && !this.dirty && !member.walk && member.next > this.version) {
       this.#encoder.endOfRib();
@@ -286,14 +290,19 @@ export class UpdateGroup {
     return member.endOfRib === 'pending' && this.#settled && !this.dirty;
   }
 
-  /** True when every member has been told of all changes to the key, so that its row may be used for something else. */
-  delivered(key: number): boolean {
-    const version = this.#version[key] ?? 0;
-    for (const member of this.members) {
-      if (member.walk?.everything) return false;
-      if (version > (member.walk ? member.walk.since : member.next - 1)) return false;
+  /** Every member has been told of all changes up to this version; -1 when one has still to be told everything. */
+  deliveredVersion(): number {
+    let lowest = this.version;
+    for (const { walk, next } of this.members) {
+      if (walk?.everything) return -1;
+      lowest = Math.min(lowest, walk ? walk.since : next - 1);
     }
-    return true;
+    return lowest;
+  }
+
+  /** Version of the last change to the key's row; 0: it was never advertised. */
+  changedIn(key: number): number {
+    return this.#version[key] ?? 0;
   }
 
   /** The key's row is freed. */
@@ -434,9 +443,12 @@ export class UpdateGroup {
     this.#bucketIndex.clear();
     this.#lastBucketKey = -1;
     this.#singles.clear();
-    this.#log.push({ parts, octets });
+    let readers = 0;
+    for (const member of this.members) if (!member.walk) readers++;
+    this.#log.push({ parts, octets, readers });
     this.#logOctets += octets;
-    this.#trim();
+    this.#enforceLimits();
+    this.#dropRead();
   }
 
   /** Keys of the batch in the order of their buckets. */
@@ -467,26 +479,36 @@ export class UpdateGroup {
     return unread >= this.#tables.limits.aheadOctets;
   }
 
-  /** Drops entries that everybody has read; sends members away that hold too much. */
-  #trim(): void {
-    for (;;) {
-      let oldest = this.version + 1;
-      for (const member of this.members) if (!member.walk && member.next < oldest) oldest = member.next;
-      if (oldest > this.#first) {
-        const dropped = oldest - this.#first;
-        for (let i = 0; i < dropped; i++) this.#logOctets -= this.#log[i]!.octets;
-        this.#log.splice(0, dropped);
-        this.#first = oldest;
-      }
-      if (this.#log.length < 2) return;
-      if (this.#logOctets <= this.#tables.limits.logOctets && this.#log.length <= this.#tables.limits.logEntries)
-        return;
+  /** The member no longer follows the log: what it has not read does not wait for it. */
+  #unfollow(member: GroupMember): void {
+    for (let v = member.next; v <= this.version; v++) this.#log[v - this.#first]!.readers--;
+    member.part = 0;
+  }
+
+  /** Drops the entries at the log's beginning that everybody has read. */
+  #dropRead(): void {
+    let dropped = 0;
+    while (dropped < this.#log.length && this.#log[dropped]!.readers === 0) {
+      this.#logOctets -= this.#log[dropped++]!.octets;
+    }
+    if (dropped === 0) return;
+    this.#log.splice(0, dropped);
+    this.#first += dropped;
+  }
+
+  /** Sends members away that make the log hold too much. */
+  #enforceLimits(): void {
+    const { logOctets, logEntries } = this.#tables.limits;
+    while (this.#log.length > 1 && (this.#logOctets > logOctets || this.#log.length > logEntries)) {
       for (const member of this.members) {
         if (member.walk || member.next !== this.#first) continue;
+        this.#unfollow(member);
         member.walk = { since: member.next - 1, target: this.version, at: 1, withdrawals: true, everything: false };
-        member.part = 0;
         member.fallbacks++;
       }
+      const before = this.#first;
+      this.#dropRead();
+      if (this.#first === before) return;
     }
   }
 
