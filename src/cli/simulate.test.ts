@@ -105,6 +105,7 @@ describe('simulate', () => {
         '{ apiVersion: projectcalico.org/v3, kind: NetworkPolicy, metadata: { name: p, namespace: x }, spec: { selector: "a = b", ingress: [{ action: Allow, protocol: TCP, destination: { ports: [0] } }] } }',
         '{ apiVersion: networking.k8s.io/v1, kind: NetworkPolcy, metadata: { name: q, namespace: x }, spec: {} }',
         '{ apiVersion: v1, kind: Pod, metadata: { name: a, namespace: x }, status: { podIP: 10.0.0.99 } }',
+        '{ apiVersion: extensions/v1beta1, kind: NetworkPolicy, metadata: { name: old, namespace: x }, spec: {} }',
       ].join('\n---\n'),
     );
     writeFileSync(at('broken.yaml'), 'a: [b');
@@ -125,6 +126,7 @@ describe('simulate', () => {
     );
     assert.match(stderr, /NetworkPolcy\/x\/q .*did you mean NetworkPolicy\?/);
     assert.match(stderr, /broken\.yaml/);
+    assert.match(stderr, /NetworkPolicy\/x\/old .*apiVersion: NetworkPolicy is not known as extensions\/v1beta1/);
     const twice = brindle('simulate', '-f', at('set'), at('bad.yaml'), '--matrix', '80/TCP');
     assert.doesNotMatch(twice.stderr, /defined differently/, 'invalid resources come first');
     writeFileSync(at('twice.yaml'), pod('x', 'a', '10.0.0.99'));

@@ -43,6 +43,8 @@ function isForeign({ value }: RawDocument): boolean {
   const { apiVersion, kind } = (value ?? {}) as { apiVersion?: unknown; kind?: unknown };
   if (typeof apiVersion !== 'string' || typeof kind !== 'string' || kind === '' || apiVersion === '') return false;
   if (kindOf({ apiVersion, kind })) return false;
+  // A policy under an old or mistaken group is told, never passed over: somebody relies on it.
+  if (kind.endsWith('NetworkPolicy') && KINDS.some((known) => known.kind === kind)) return false;
   return !OWN_GROUPS.has(groupOf(apiVersion)) || FOREIGN_KINDS.has(kind);
 }
 
