@@ -182,7 +182,8 @@ export class Agent {
       namespaces: systemNamespaces(),
       clock: this.#clock,
       log: log.child({ part: 'cni' }),
-      notReady: () => null,
+      notReady: () =>
+        this.#isReady ? null : `the agent has not read its store yet${this.#storeTrouble ? `: ${this.#storeTrouble}` : ''}`,
     });
     this.#informer = new Informer(
       this.#store,
@@ -380,7 +381,7 @@ export class Agent {
 
   /** DEL and STATUS are served at once; the others need the first snapshot. */
   async #untilReady(verb: string | undefined): Promise<void> {
-    if (this.#isReady || verb === 'STATUS' || verb === 'VERSION') return;
+    if (this.#isReady || verb === 'STATUS' || verb === 'DEL' || verb === 'VERSION') return;
     const late = Promise.withResolvers<void>();
     const timer = this.#clock.after(READY_PATIENCE, () => late.resolve());
     await Promise.race([this.#ready.promise.catch(() => undefined), late.promise]);
