@@ -183,7 +183,9 @@ export class Agent {
       clock: this.#clock,
       log: log.child({ part: 'cni' }),
       notReady: () =>
-        this.#isReady ? null : `the agent has not read its store yet${this.#storeTrouble ? `: ${this.#storeTrouble}` : ''}`,
+        this.#isReady
+          ? null
+          : `the agent has not read its store yet${this.#storeTrouble ? `: ${this.#storeTrouble}` : ''}`,
     });
     this.#informer = new Informer(
       this.#store,
