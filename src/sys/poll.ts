@@ -3,6 +3,8 @@
 // Traps:
 // - koffi calls back outside of Node's callback scope: promises resolved there would wait for the next unrelated event,
 //   and an exception would vanish. The callback is therefore run by setImmediate, which follows in the same turn.
+// - libuv gives a watch up when the descriptor has an error (a netlink socket that was overrun, an ICMP error): after
+//   the callback, whose read takes the error away, it is begun anew.
 // - libuv makes the descriptor non-blocking, for everybody who uses it.
 import koffi from 'koffi';
 
@@ -26,22 +28,40 @@ export function pollWritable(fd: number, callback: () => void): PollHandle {
 
 function poll(fd: number, events: { readable?: boolean; writable?: boolean }, callback: () => void): PollHandle {
   let open = true;
+  let referenced = true;
   let scheduled = false;
-  // The closure refers to `handle`, which keeps the native object alive for as long as it may call.
-  const handle = koffi.node.poll(fd, events, () => {
-    if (!open || scheduled || !handle) return;
-    scheduled = true;
-    setImmediate(() => {
-      scheduled = false;
-      if (open) callback();
+  const begin = (): ReturnType<typeof koffi.node.poll> =>
+    // Its types name only the events; before them comes libuv's status, negative after an error.
+    koffi.node.poll(fd, events, (...[status]: unknown[]) => {
+      if (!open || scheduled) return;
+      scheduled = true;
+      setImmediate(() => {
+        scheduled = false;
+        if (!open) return;
+        callback();
+        if (typeof status === 'number' && status < 0) resume();
+      });
     });
-  });
+  // The closures refer to `handle`, which keeps the native object alive for as long as it may call.
+  let handle = begin();
+  const resume = (): void => {
+    if (!open) return;
+    handle.close();
+    handle = begin();
+    if (!referenced) handle.unref();
+  };
   return {
     close() {
       if (open) handle.close();
       open = false;
     },
-    unref: () => handle.unref(),
-    ref: () => handle.ref(),
+    unref() {
+      referenced = false;
+      handle.unref();
+    },
+    ref() {
+      referenced = true;
+      handle.ref();
+    },
   };
 }
