@@ -110,22 +110,6 @@ function compareCodePoints(a: string, b: string): number {
   return left.length - right.length;
 }
 
-/** Same tree with every label name changed, for instance prefixed. */
-export function renameLabels(node: SelectorNode, rename: (label: string) => string): SelectorNode {
-  switch (node.op) {
-    case 'all':
-    case 'global':
-      return node;
-    case 'not':
-      return { op: 'not', operand: renameLabels(node.operand, rename) };
-    case 'and':
-    case 'or':
-      return { op: node.op, operands: node.operands.map((operand) => renameLabels(operand, rename)) };
-    default:
-      return { ...node, label: rename(node.label) };
-  }
-}
-
 /** Whether `all()` or `global()` occurs anywhere in the tree. */
 export function containsCall(node: SelectorNode, op: 'all' | 'global'): boolean {
   switch (node.op) {

@@ -1,6 +1,6 @@
 // A parsed selector: the value the rest of the project passes around.
 // In: text, or a tree built by a conversion. Out: `matches`, the canonical text and the identity.
-import { ALL_NODE, evaluateNode, formatNode, joinNode, type LabelLookup, type SelectorNode } from './ast.ts';
+import { ALL_NODE, evaluateNode, formatNode, type LabelLookup, type SelectorNode } from './ast.ts';
 import { parseNode } from './parser.ts';
 import { sha224 } from './sha224.ts';
 
@@ -41,13 +41,6 @@ export class Selector {
 
   isAll(): boolean {
     return this.node.op === 'all';
-  }
-
-  /** Both selectors at once; `all()` is left out. */
-  and(other: Selector): Selector {
-    if (this.isAll()) return other;
-    if (other.isAll()) return this;
-    return new Selector(joinNode('and', [this.node, other.node]));
   }
 
   toString(): string {
