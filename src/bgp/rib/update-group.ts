@@ -261,12 +261,7 @@ export class UpdateGroup {
       }
       if (member.next > this.version) break;
       const entry = this.#log[member.next - this.#first]!;
-      while (member.part < entry.parts.length && octets < maxOctets) {
-        const part = entry.parts[member.part++]!;
-        if (part.only === 0 ? part.except === member.peer : part.only !== member.peer) continue;
-        out.push(part.octets);
-        octets += part.octets.length;
-      }
+      octets += this.#read(member, entry, maxOctets - octets, out);
       if (member.part < entry.parts.length) break;
       member.part = 0;
       member.next++;
@@ -282,6 +277,31 @@ export class UpdateGroup {
     }
     member.octets += octets;
     return octets > 0 || this.hasOutput(member);
+  }
+
+  /** Reads parts of an entry. What lies side by side in memory becomes one piece, to be written with one call. */
+  #read(member: GroupMember, entry: Entry, maxOctets: number, out: Uint8Array[]): number {
+    const { parts } = entry;
+    let octets = 0;
+    let first: Uint8Array | null = null;
+    let start = 0;
+    let end = 0;
+    while (member.part < parts.length && octets < maxOctets) {
+      const part = parts[member.part++]!;
+      if (part.only === 0 ? part.except === member.peer : part.only !== member.peer) continue;
+      const piece = part.octets;
+      octets += piece.length;
+      if (first !== null && piece.buffer === first.buffer && piece.byteOffset === end) {
+        end += piece.length;
+        continue;
+      }
+      if (first !== null) out.push(joined(first, start, end));
+      first = piece;
+      start = piece.byteOffset;
+      end = start + piece.length;
+    }
+    if (first !== null) out.push(joined(first, start, end));
+    return octets;
   }
 
   /** The member has something to read, now or once more was evaluated (which its reading may have made possible). */
@@ -578,4 +598,9 @@ export class UpdateGroup {
     this.#source = grown(this.#source, capacity);
     this.#version = grown(this.#version, capacity);
   }
+}
+
+/** The range of `first`'s buffer, `first` itself where that is all. */
+function joined(first: Uint8Array, start: number, end: number): Uint8Array {
+  return end - start === first.length ? first : new Uint8Array(first.buffer, start, end - start);
 }
