@@ -207,15 +207,17 @@ export class FamilyRib {
     this.#reclaim.push(prefix);
   }
 
-  /** Frees rows of prefixes and paths that nobody has to be told of any more. Returns how many rows it looked at. */
+  /** Frees rows of prefixes and paths that nobody has to be told of any more. Returns how many prefixes it was done with. */
   reclaim(limit: number): number {
     const turns = Math.min(limit, this.#reclaim.length);
     this.#delivered = this.groups.map((group) => group.deliveredVersion());
+    let done = 0;
     for (let i = 0; i < turns; i++) {
       const prefix = this.#reclaim.shift();
-      if (!this.#free(prefix)) this.#reclaim.push(prefix);
+      if (this.#free(prefix)) done++;
+      else this.#reclaim.push(prefix);
     }
-    return turns;
+    return done;
   }
 
   get reclaimable(): number {

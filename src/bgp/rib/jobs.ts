@@ -62,19 +62,23 @@ export class AllPathsJob implements Job {
   readonly name: string;
   readonly #rib: FamilyRib;
   readonly #visit: (path: number) => void;
+  readonly #done: () => void;
   #at = 1;
 
-  constructor(name: string, rib: FamilyRib, visit: (path: number) => void) {
+  constructor(name: string, rib: FamilyRib, visit: (path: number) => void, done: () => void = () => {}) {
     this.name = name;
     this.#rib = rib;
     this.#visit = visit;
+    this.#done = done;
   }
 
   step(limit: number): boolean {
     const paths = this.#rib.paths;
     const stop = Math.min(paths.limit, this.#at + limit);
     for (; this.#at < stop; this.#at++) if ((paths.flags[this.#at]! & PATH_LIVE) !== 0) this.#visit(this.#at);
-    return this.#at >= paths.limit;
+    if (this.#at < paths.limit) return false;
+    this.#done();
+    return true;
   }
 
   close(): void {}
@@ -109,6 +113,10 @@ export class JobQueue {
 
   get length(): number {
     return this.#jobs.length;
+  }
+
+  has(name: string): boolean {
+    return this.#jobs.some((job) => job.name === name);
   }
 
   /** Adds a job; one of the same name is dropped, as the new one does its work from the start. */

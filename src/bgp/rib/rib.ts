@@ -80,7 +80,10 @@ export class Rib {
   readonly #received: Received = { verdict: 0, errors: NO_ERRORS, endOfRib: null };
   readonly #limits: OutputLimits;
   #identity: Identity;
+  /** Next hops whose state changed and whose paths have not been visited yet. */
+  readonly #changedHops: Record<AddressFamily, Set<number>> = { ipv4: new Set(), ipv6: new Set() };
   #nextGroup = 1;
+  #turn = 0;
 
   constructor(options: RibOptions) {
     this.#identity = options.identity;
@@ -439,14 +442,28 @@ export class Rib {
   setNextHop(id: number, reachable: boolean, metric: number): void {
     if (!this.nextHops.set(id, reachable, metric)) return;
     for (const family of ADDRESS_FAMILIES) {
-      const rib = this.families[family];
-      if (rib.paths.count === 0) continue;
-      const visit = (path: number): void => {
-        const attributes = rib.paths.attributes[path]!;
-        if (attributes !== 0 && this.attributes.nextHop[attributes] === id) rib.reconsider(rib.paths.prefix[path]!);
-      };
-      this.#jobs.add(new AllPathsJob(`next hop ${id} ${family}`, rib, visit));
+      if (this.families[family].paths.count === 0) continue;
+      const waiting = this.#changedHops[family];
+      waiting.add(id);
+      if (waiting.size === 1 && !this.#jobs.has(`next hops ${family}`)) this.#visitHops(family);
     }
+  }
+
+  /** One pass over all paths for all next hops that have changed; those that change meanwhile get the next pass. */
+  #visitHops(family: AddressFamily): void {
+    const rib = this.families[family];
+    const changed = this.#changedHops[family];
+    this.#changedHops[family] = new Set();
+    const visit = (path: number): void => {
+      const attributes = rib.paths.attributes[path]!;
+      if (attributes !== 0 && changed.has(this.attributes.nextHop[attributes]!)) {
+        rib.reconsider(rib.paths.prefix[path]!);
+      }
+    };
+    const done = (): void => {
+      if (this.#changedHops[family].size > 0) this.#visitHops(family);
+    };
+    this.#jobs.add(new AllPathsJob(`next hops ${family}`, rib, visit, done));
   }
 
   // --- output -------------------------------------------------------------------------------------------------------
@@ -454,13 +471,26 @@ export class Rib {
   /** One slice of whatever is to be done besides sending: about a millisecond. False when nothing is left. */
   work(): boolean {
     let more = this.#jobs.step(JOB_ROWS);
+    if (this.#generate(GENERATE_PREFIXES) > 0) more = true;
     for (const family of ADDRESS_FAMILIES) {
       const rib = this.families[family];
-      for (const group of rib.groups) if (group.generate(GENERATE_PREFIXES) > 0) more = true;
-      if (!more && rib.reclaimable > 0) rib.reclaim(JOB_ROWS);
+      if (!more && rib.reclaimable > 0 && rib.reclaim(JOB_ROWS) > 0) more = true;
     }
     if (!more) this.attributes.sweep();
     return more || this.#jobs.length > 0;
+  }
+
+  /** Evaluates up to about `limit` prefixes over all groups, which take turns at being the first. */
+  #generate(limit: number): number {
+    const { ipv4, ipv6 } = this.families;
+    const count = ipv4.groups.length + ipv6.groups.length;
+    let done = 0;
+    for (let i = 0; i < count && done < limit; i++) {
+      const at = this.#turn++ % count;
+      const group = ipv4.groups[at] ?? ipv6.groups[at - ipv4.groups.length]!;
+      done += group.generate(limit - done);
+    }
+    return done;
   }
 
   /** Evaluates and encodes up to `prefixes` changes of a group. Returns how many it did. */
