@@ -1,5 +1,5 @@
 // The CNI executable and the verbs against the real kernel: the C program and its Node twin, an agent of verbs, IPAM
-// and wiring (test/support/cni-agent.ts), called as libcni calls. Needs root, iproute2, busybox; a C
+// and wiring (test/support/cni-agent.ts), called as libcni calls. Needs root, iproute2, busybox, iptables; a C
 // compiler for the C program.
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -269,6 +269,47 @@ for (const executable of Object.keys(PLUGINS) as (keyof typeof PLUGINS)[]) {
     });
   });
 }
+
+describe('chained before the reference plugins', () => {
+  const REFERENCE = '/usr/lib/cni';
+  const missing = ['tuning', 'portmap'].filter((type) => !existsSync(join(REFERENCE, type)));
+  const skip = missing.length > 0 ? 'containernetworking-plugins is not installed' : false;
+
+  it('hands its result on, and passes CHECK and DEL with them', { skip }, async () => {
+    const agent = new TestAgent('10.94.0.0/24');
+    try {
+      await agent.start();
+      await using container = testNetns('c');
+      const own = { type: 'brindle-cni', capabilities: { ips: true } };
+      const tuning = { type: 'tuning', sysctl: { 'net.ipv4.conf.eth0.arp_notify': '1' } };
+      const portmap = { type: 'portmap', capabilities: { portMappings: true } };
+      const runnerOf = (...plugins: NetworkList['plugins']): CniRunner =>
+        new CniRunner({
+          list: { cniVersion: '1.0.0', name: 'chain', plugins },
+          path: [PLUGINS.C, REFERENCE],
+          cacheDirectory: join(agent.directory, 'cache'),
+          environment: { BRINDLE_SOCKET: agent.socket },
+          namespace: agent.host.path,
+        });
+      const attachment = {
+        containerId: uniqueName('c'),
+        netns: container.path,
+        capabilityArgs: { portMappings: [{ hostPort: 8080, containerPort: 80, protocol: 'tcp' }], ips: ['10.94.0.9'] },
+      };
+      const runner = runnerOf(own, tuning, portmap);
+      const { ips } = (await runner.add(attachment)) as { ips: { address: string }[] };
+      assert.equal(ips[0]?.address, '10.94.0.9/32');
+      assert.match(await agent.host.run('iptables-save', '-t', 'nat'), /--dport 8080 .*10\.94\.0\.9:80/);
+      await agent.host.run(...PING, '10.94.0.9');
+      await runnerOf(own, tuning).check(attachment); // portmap 1.1.1 fails its own CHECK: it looks for IPv4 rules in IPv6
+      await runner.del(attachment);
+      assert.doesNotMatch(await agent.host.run('iptables-save', '-t', 'nat'), /10\.94\.0\.9/);
+      assert.deepEqual((await agent.report()).interfaces, []);
+    } finally {
+      await agent.close();
+    }
+  });
+});
 
 describe('many containers at once', () => {
   const names: string[] = [];
