@@ -6,6 +6,7 @@ export const AF_INET6 = 10;
 export const AF_NETLINK = 16;
 
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
@@ -18,6 +19,7 @@ export const SO_RCVBUF = 8;
 export const SO_PRIORITY = 12;
 export const SO_RCVTIMEO = 20;
 export const SO_BINDTODEVICE = 25;
+export const SO_ATTACH_FILTER = 26;
 export const SO_SNDBUFFORCE = 32;
 export const SO_RCVBUFFORCE = 33;
 

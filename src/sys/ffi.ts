@@ -6,7 +6,10 @@
 // - Byte arrays are passed by address and must not be resized or detached during the call.
 // - The binding is loaded once a thread, at its first use; worker threads get their own.
 import koffi from 'koffi';
+import { SOL_SOCKET, SO_ATTACH_FILTER } from './constants.ts';
 import { SystemError } from './errors.ts';
+
+const SOCK_FPROG_SIZE = 16;
 
 export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
@@ -15,6 +18,8 @@ export interface Libc {
   listen(fd: number, backlog: number): number;
   getsockname(fd: number, address: Uint8Array, length: Uint32Array): number;
   setsockopt(fd: number, level: number, name: number, value: Uint8Array, length: number): number;
+  /** SO_ATTACH_FILTER with a classic BPF program of 8 octets an instruction. */
+  attachFilter(fd: number, program: Uint8Array): number;
   getsockopt(fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array): number;
   send(fd: number, data: Uint8Array, length: number, flags: number): number;
   recv(fd: number, data: Uint8Array, length: number, flags: number): number;
@@ -39,7 +44,11 @@ export function libc(): Libc {
 
 function load(): Libc {
   const library = koffi.load('libc.so.6');
+  koffi.struct('sock_fprog', { len: 'uint16', filter: 'void*' });
+  const attach = library.func('setsockopt', 'int', ['int', 'int', 'int', 'sock_fprog*', 'uint32_t']);
   return {
+    attachFilter: (fd, program) =>
+      attach(fd, SOL_SOCKET, SO_ATTACH_FILTER, { len: program.length / 8, filter: program }, SOCK_FPROG_SIZE) as number,
     socket: library.func('int socket(int, int, int)'),
     bind: library.func('int bind(int, void*, uint32_t)'),
     connect: library.func('int connect(int, void*, uint32_t)'),

@@ -285,6 +285,25 @@ export interface Transport {
   interfaceIndex(name: string): number;
 }
 
+// ---------------------------------------------------------------- BFD
+
+export interface BfdTarget {
+  readonly address: string;
+  /** Absent: whichever the system chooses. */
+  readonly localAddress?: string;
+  /** More than one hop away (RFC 5883). */
+  readonly multihop: boolean;
+  /** For link-local addresses: the interface's name and index. */
+  readonly interface?: string;
+  readonly scope: number;
+}
+
+/** Watches whether the way to a peer forwards. */
+export interface BfdMonitor {
+  /** `administrative`: the other side was taken down on purpose, which is no failure. */
+  watch(target: BfdTarget, onState: (up: boolean, administrative: boolean) => void): { stop(): void };
+}
+
 // ---------------------------------------------------------------- events and queries
 
 export interface ResetReason {
@@ -337,7 +356,10 @@ export interface PeerSummary {
   /** Milliseconds in this state. */
   readonly since: number;
   readonly families: readonly PeerFamilySummary[];
+  /** Why the last session, or the last OPEN, came to nothing. */
   readonly lastReset: ResetReason | null;
+  /** Why the last attempt to connect failed; null once a connection was made. */
+  readonly lastError: string | null;
   readonly flaps: number;
   readonly description?: string;
 }
@@ -374,6 +396,8 @@ export interface PeerDetail extends PeerSummary {
   };
   readonly updateErrors: { readonly discarded: number; readonly withdrawn: number };
   readonly authenticated: boolean;
+  /** Null when BFD is not asked for. */
+  readonly bfd: 'up' | 'down' | null;
   readonly ttlSecurity: number | null;
 }
 

@@ -25,6 +25,8 @@ export interface Entry {
   retained: AddressFamily[];
   staleTimer: TimerHandle | null;
   idleTimer: TimerHandle | null;
+  /** The BFD session beside the BGP session; null without one. */
+  bfd: { readonly stop: () => void; up: boolean } | null;
   /** Families for which the limit of prefixes has been reported. */
   warned: AddressFamily[];
   /** UPDATEs with an attribute discarded, and those treated as withdrawal (RFC 7606). */
@@ -44,6 +46,7 @@ export function newEntry(peer: Peer, config: EntryConfig, rib: RibPeer, range: s
     retained: [],
     staleTimer: null,
     idleTimer: null,
+    bfd: null,
     warned: [],
     discarded: 0,
     withdrawn: 0,

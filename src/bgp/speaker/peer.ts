@@ -116,6 +116,7 @@ export class Peer {
   readonly received = noCounts();
   readonly sent = noCounts();
   lastReset: ResetReason | null = null;
+  lastError: string | null = null;
   flaps = 0;
   /** Monotonic milliseconds of the last change of state. */
   since: number;
@@ -264,8 +265,10 @@ export class Peer {
       case 'down':
         return this.#down(action.cause, action.notification, action.reason);
       case 'failed': {
+        // A refused dial says nothing about why the session went, and must not hide it.
         const reason = this.#reason(action.by, action.notification, action.reason);
-        this.lastReset = reason;
+        if (action.notification) this.lastReset = reason;
+        else this.lastError = action.reason;
         return reason;
       }
     }
@@ -287,6 +290,7 @@ export class Peer {
     if (!line) return;
     line.framer.maxLength = negotiated.codec.maxMessageLength;
     this.#sessionLine = line;
+    this.lastError = null;
     this.session = {
       connection: line.connection,
       open,

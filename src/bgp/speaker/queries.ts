@@ -70,6 +70,7 @@ function peerSummary(speaker: Speaker, entry: Entry): PeerSummary {
     since: Math.round(speaker.clock.monotonic() - peer.since),
     families: (peer.session?.negotiated.families ?? config.families).map((family) => familySummary(entry, family)),
     lastReset: peer.lastReset,
+    lastError: peer.lastError,
     flaps: peer.flaps,
     ...(config.description !== undefined && { description: config.description }),
   };
@@ -118,6 +119,7 @@ export function peerDetail(speaker: Speaker, name: string): PeerDetail {
       helping: entry.retained.length > 0,
     },
     updateErrors: { discarded: entry.discarded, withdrawn: entry.withdrawn },
+    bfd: config.bfd ? (entry.bfd?.up ? 'up' : 'down') : null,
     authenticated: config.password !== undefined,
     ttlSecurity: config.ttlSecurity ?? null,
   };

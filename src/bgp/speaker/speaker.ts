@@ -24,6 +24,7 @@ import {
   type RouteRefresh,
 } from '#bgp/wire/message.ts';
 import {
+  CEASE_BFD_DOWN,
   CEASE_CONFIG_CHANGE,
   CEASE_DECONFIGURED,
   CEASE_MAX_PREFIXES,
@@ -45,6 +46,7 @@ import {
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
 import type {
+  BfdMonitor,
   ClearMode,
   ConfigPlan,
   Connection,
@@ -78,6 +80,7 @@ import {
 } from './identity.ts';
 import { localAttributes } from './local-routes.ts';
 import { type Entry, type EntryConfig, memberConfig, newEntry } from './entry.ts';
+import { LinkWatch } from './link-watch.ts';
 import { ListenerSet } from './listeners.ts';
 import { RestartHelper } from './restart-helper.ts';
 import { Peer, type PeerHost, type Session } from './peer.ts';
@@ -98,6 +101,7 @@ export interface SpeakerOptions {
   readonly log: Logger;
   readonly sink?: RouteSink;
   readonly nextHops?: NextHopTracker;
+  readonly bfd?: BfdMonitor;
   /** Between 0 and 1; for jitter. */
   readonly random?: () => number;
   /** Runs the callback in a later turn of the event loop, after pending reads. Default `setImmediate`. */
@@ -124,6 +128,7 @@ export class Speaker implements PeerHost {
   readonly #byRib = new Map<number, Entry>();
   readonly #listeners: ListenerSet;
   readonly #helper: RestartHelper;
+  readonly #links: LinkWatch;
   readonly #watchers = new Set<(event: SpeakerEvent) => void>();
   readonly #local = new Map<string, LocalRoute>();
   readonly #feed: SinkFeed | null;
@@ -161,6 +166,9 @@ export class Speaker implements PeerHost {
         )
       : null;
     this.#helper = new RestartHelper(this.rib, this.clock, () => this.schedule());
+    this.#links = new LinkWatch(options.bfd ?? null, this.#transport, (entry) => {
+      entry.peer.reset(this.#cease(entry, CEASE_BFD_DOWN), 'BFD tells that the link does not forward');
+    });
     this.#listeners = new ListenerSet(
       this.#transport,
       this.clock,
@@ -228,11 +236,14 @@ export class Speaker implements PeerHost {
       return;
     }
     const wasDown = known.config.shutdown !== undefined;
+    const bfdChanged = known.config.bfd !== peer.bfd;
     known.config = peer;
     this.#reconfigureRib(known);
+    if (bfdChanged) this.#links.start(known);
     if (peer.shutdown !== undefined) {
       const words = peer.shutdown === true ? '' : peer.shutdown;
       known.peer.stop(this.#cease(known, CEASE_SHUTDOWN, shutdownData(words)), 'administratively shut down');
+      this.#links.stop(known);
     } else if (wasDown) this.#start(known);
     else if (effect === 'reset') {
       known.peer.reset(this.#cease(known, CEASE_CONFIG_CHANGE), 'the configuration of the session changed');
@@ -265,10 +276,12 @@ export class Speaker implements PeerHost {
   #start(entry: Entry): void {
     if (this.#stopped) return;
     entry.peer.start();
+    this.#links.start(entry);
   }
 
   #remove(entry: Entry, subcode: number): void {
     entry.peer.stop(this.#cease(entry, subcode), 'removed from the configuration');
+    this.#links.stop(entry);
     entry.staleTimer?.cancel();
     entry.idleTimer?.cancel();
     this.rib.removePeer(entry.rib);
@@ -743,6 +756,7 @@ export class Speaker implements PeerHost {
       entry.peer.stop(notification, mode === 'shutdown' ? 'administrative shutdown' : 'the speaker restarts');
       entry.staleTimer?.cancel();
       entry.idleTimer?.cancel();
+      if (mode === 'shutdown') this.#links.stop(entry);
     }
     this.#stopped = true;
     this.#deferral?.cancel();

@@ -3,12 +3,18 @@
 import { BrindleError, isBrindleError } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
 import { systemClock } from '#base/clock.ts';
-import type { NextHopState, NextHopTracker, SpeakerHandle, Transport } from './api.ts';
+import type { BfdMonitor, NextHopState, NextHopTracker, SpeakerHandle, Transport } from './api.ts';
 import { speakerHandle } from './handle.ts';
 import { Speaker } from './speaker.ts';
 import type { FromWorker, MessageEnd, PlainError, ToWorker, WorkerStart } from './worker-protocol.ts';
 
-export function serveSpeaker(port: MessageEnd<FromWorker, ToWorker>, transport: Transport, start: WorkerStart): void {
+export function serveSpeaker(
+  port: MessageEnd<FromWorker, ToWorker>,
+  transport: Transport,
+  makeBfd: (log: Logger) => BfdMonitor,
+  start: WorkerStart,
+): void {
+  const log = portLogger(port, {});
   let onNextHop: ((address: string, state: NextHopState) => void) | null = null;
   const nextHops: NextHopTracker = {
     track: (address) => port.postMessage({ type: 'track', address }),
@@ -20,7 +26,8 @@ export function serveSpeaker(port: MessageEnd<FromWorker, ToWorker>, transport: 
   const speaker = new Speaker({
     transport,
     clock: systemClock,
-    log: portLogger(port, {}),
+    log,
+    bfd: makeBfd(log),
     restarting: start.restarting,
     forwardingKept: start.forwardingKept,
     ...(start.hasNextHops && { nextHops }),

@@ -115,9 +115,9 @@ async function showSummary(flags: Flags): Promise<void> {
 
 const STATE_STYLE: Readonly<Record<string, Style>> = { established: 'green', idle: 'red' };
 
-function resetText(p: Pick<PeerSummary, 'lastReset'>): string {
+function resetText(p: Pick<PeerSummary, 'lastReset' | 'lastError'>): string {
   const reset = p.lastReset;
-  if (!reset) return '-';
+  if (!reset) return p.lastError ?? '-';
   const who = reset.by === 'local' ? 'we' : 'the peer';
   const code = reset.code === null ? '' : ` ${reset.code}/${reset.subcode ?? 0}`;
   return `${who}${code}: ${reset.reason} (${formatAge(Date.now() - reset.at)} ago)`;
@@ -151,6 +151,7 @@ async function showPeer(name: string, flags: Flags): Promise<void> {
     ['local', `${end(p.localAddress, p.localPort)}, AS ${p.localAs}`],
     ['state', `${p.state} for ${formatAge(p.since)}, ${p.flaps} flaps`],
     ['last reset', resetText(p)],
+    ...(p.lastError === null ? [] : [['last attempt', p.lastError] as [string, string]]),
     [
       'hold time',
       `${p.holdTime.agreed ?? '-'} s agreed, ${p.holdTime.configured} s configured, keepalive ${p.keepaliveTime === null ? '-' : `${Math.round(p.keepaliveTime)} s`}`,
@@ -158,7 +159,7 @@ async function showPeer(name: string, flags: Flags): Promise<void> {
     ['hold margin', p.holdMargin === null ? '-' : `${(p.holdMargin / 1000).toFixed(1)} s at the least`],
     [
       'protection',
-      `${p.authenticated ? 'TCP-MD5' : 'no TCP-MD5'}, ${p.ttlSecurity === null ? 'no TTL security' : `TTL security ${p.ttlSecurity} hops`}`,
+      `${p.authenticated ? 'TCP-MD5' : 'no TCP-MD5'}, ${p.ttlSecurity === null ? 'no TTL security' : `TTL security ${p.ttlSecurity} hops`}, ${p.bfd === null ? 'no BFD' : `BFD ${p.bfd}`}`,
     ],
     ['we offered', p.capabilities.sent.join(', ') || '-'],
     ['they offered', p.capabilities.received.join(', ') || '-'],

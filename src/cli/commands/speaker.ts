@@ -10,6 +10,7 @@ import { BrindleError, errorText } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
 import { bgpRoutes } from '#agent/api/bgp.ts';
 import { answerErrors } from '#agent/api/errors.ts';
+import { BfdService } from '#agent/bfd-service.ts';
 import { tcpTransport } from '#agent/bgp-transport.ts';
 import { parseSpeakerFile, type SpeakerFile } from '#bgp/speaker/config-file.ts';
 import { speakerHandle } from '#bgp/speaker/handle.ts';
@@ -43,7 +44,13 @@ async function run(options: Options): Promise<void> {
     return;
   }
   const log = options.quiet ? quiet : stderrLogger({});
-  const speaker = new Speaker({ transport: tcpTransport, clock: systemClock, log, forwardingKept: true });
+  const speaker = new Speaker({
+    transport: tcpTransport,
+    clock: systemClock,
+    log,
+    bfd: new BfdService(systemClock, log),
+    forwardingKept: true,
+  });
   speaker.watch((event) => logEvent(log, event));
   const apply = (): void => {
     speaker.setLocalRoutes(file.networks);
