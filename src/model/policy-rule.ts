@@ -106,9 +106,14 @@ export function warnIgnoredRules(
 
 /** Checks that `global()`, which only a rule's namespaceSelector may say, is not in a policy's own selectors. */
 export function checkNoGlobal(selector: string | undefined, field: string, problems: Problems): void {
-  if (selector !== undefined && containsCall(parseSelector(selector).node, 'global')) {
+  if (selector !== undefined && mentionsGlobal(selector)) {
     problems.add(field, 'global() is allowed only in the namespaceSelector of a rule');
   }
+}
+
+/** Asked of texts that parse; a text without the word is not parsed again. */
+function mentionsGlobal(selector: string): boolean {
+  return selector.includes('global(') && containsCall(parseSelector(selector).node, 'global');
 }
 
 function checkRule(
@@ -189,9 +194,8 @@ function checkSelectors(entity: EntityRule, path: string, problems: Problems): v
   checkNoGlobal(entity.notSelector, `${path}.notSelector`, problems);
   checkNoGlobal(entity.serviceAccounts?.selector, `${path}.serviceAccounts.selector`, problems);
   const { namespaceSelector } = entity;
-  if (namespaceSelector === undefined) return;
-  const { node } = parseSelector(namespaceSelector);
-  if (node.op !== 'global' && containsCall(node, 'global')) {
+  if (namespaceSelector === undefined || !mentionsGlobal(namespaceSelector)) return;
+  if (parseSelector(namespaceSelector).node.op !== 'global') {
     problems.add(`${path}.namespaceSelector`, 'global() cannot be combined with anything', 'write global() alone');
   }
 }

@@ -5,6 +5,7 @@ import { Prefix } from '#net/prefix.ts';
 import type { Selector } from '../selector/selector.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { Entity } from './entity.ts';
+import { NO, type SelectorTable, UNKNOWN, YES } from './selector-table.ts';
 
 export interface AddressOwners {
   readonly address: IpAddress;
@@ -14,15 +15,11 @@ export interface AddressOwners {
   readonly entities: readonly Entity[];
   /** Names of the nodes with the address. */
   readonly nodes: readonly string[];
-  /** What `matches` has answered, by selector number: 0 not asked, NO or YES. */
+  /** By selector number: what `matches` has answered or is sure to answer. */
   readonly answers: Uint8Array;
   /** Whether any of the entities matches the selector with this number; asked once, remembered. */
   matches(number: number, selector: Selector): boolean;
 }
-
-const UNKNOWN = 0;
-export const NO = 1;
-const YES = 2;
 
 class Owners implements AddressOwners {
   readonly address: IpAddress;
@@ -36,13 +33,13 @@ class Owners implements AddressOwners {
     endpoints: readonly Endpoint[],
     entities: readonly Entity[],
     nodes: readonly string[],
-    selectors: number,
+    selectors: SelectorTable,
   ) {
     this.address = address;
     this.endpoints = endpoints;
     this.entities = entities;
     this.nodes = nodes;
-    this.answers = new Uint8Array(selectors);
+    this.answers = selectors.answersFor(entities);
   }
 
   matches(number: number, selector: Selector): boolean {
@@ -60,10 +57,10 @@ export class AddressBook {
   /** Prefix length -> network -> sets; one map a family. */
   readonly #sets: Record<4 | 6, Map<number, Map<string, Set<Entity>>>> = { 4: new Map(), 6: new Map() };
   readonly #answers = new Map<string, AddressOwners>();
-  readonly #selectors: number;
+  readonly #selectors: SelectorTable;
 
-  /** `selectors`: how many selector numbers there are. */
-  constructor(selectors: number) {
+  /** `selectors` holds every selector that will be asked. */
+  constructor(selectors: SelectorTable) {
     this.#selectors = selectors;
   }
 

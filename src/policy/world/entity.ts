@@ -3,6 +3,8 @@ import type { LabelLookup } from '../selector/ast.ts';
 import type { Labels } from '../selector/selector.ts';
 
 export class Entity {
+  /** Own and inherited. */
+  readonly labels: ReadonlyMap<string, string>;
   readonly lookup: LabelLookup;
 
   /** `inherited`: the labels of each parent, first parent first. */
@@ -11,6 +13,7 @@ export class Entity {
     for (const source of [...inherited.toReversed(), own]) {
       for (const [name, value] of Object.entries(source)) labels.set(name, value);
     }
+    this.labels = labels;
     this.lookup = (name) => labels.get(name);
   }
 }

@@ -3,8 +3,8 @@
 // In: rules and a packet. Out: the first rule that decides. The arrays only ever refuse what the matcher would refuse too.
 import type { PolicyRule } from '../policy.ts';
 import type { Selector } from '../selector/selector.ts';
-import { NO } from './address-book.ts';
 import { type Packet, RuleMatcher, type Surroundings } from './matcher.ts';
+import { NO } from './selector-table.ts';
 
 const NONE = -1;
 const MAX_PORT = 65_535;

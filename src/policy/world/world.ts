@@ -43,6 +43,7 @@ import { Endpoint, type WorldPolicy } from './endpoint.ts';
 import { Entity } from './entity.ts';
 import type { Surroundings } from './matcher.ts';
 import { RuleList } from './rule-list.ts';
+import { SelectorTable } from './selector-table.ts';
 
 export interface NodeData {
   readonly name: string;
@@ -140,8 +141,8 @@ export function buildWorld(resources: Iterable<Resource>): World {
       labels,
       parents.map((name) => profiles.get(name)?.data.labels).filter((found) => found !== undefined),
     );
-  // Every rule has its numbers now, so that the tables of answers have their size.
-  const addresses = new AddressBook(around.selectorCount);
+  // Every rule has been read, so that the table holds every selector.
+  const addresses = new AddressBook(around.selectors);
   const endpoints = new Map<string, Endpoint>();
   const endpointsByPod = new Map<string, Endpoint[]>();
   const endpointsByName = new Map<string, Endpoint[]>();
@@ -211,7 +212,7 @@ function convertPolicies(sorted: Sorted): Policy[] {
 /** What rules ask of the world, made before the rules are. */
 class WorldSurroundings implements Surroundings {
   readonly #nodes: ReadonlyMap<string, NodeData>;
-  readonly #numbers = new Map<string, number>();
+  readonly selectors = new SelectorTable();
   readonly #serving = new Map<string, { addresses: ReadonlySet<string>; members: ReadonlySet<string> }>();
 
   constructor(nodes: ReadonlyMap<string, NodeData>, services: ReadonlyMap<string, ServiceData>) {
@@ -224,15 +225,8 @@ class WorldSurroundings implements Surroundings {
     }
   }
 
-  get selectorCount(): number {
-    return this.#numbers.size;
-  }
-
-  /** Selectors with the same canonical text share a number. */
   selectorNumber(selector: Selector): number {
-    let number = this.#numbers.get(selector.canonical);
-    if (number === undefined) this.#numbers.set(selector.canonical, (number = this.#numbers.size));
-    return number;
+    return this.selectors.numberOf(selector);
   }
 
   serves(
