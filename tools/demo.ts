@@ -11,6 +11,7 @@ import { namespacePath } from '#lab/kernel.ts';
 import { down, Lab } from '#lab/lab.ts';
 import { PingStream, probeTcp } from '#lab/probe.ts';
 import { processesOf, until } from '#lab/processes.ts';
+import { routerDriver } from '#lab/routers/drivers.ts';
 import { LabState } from '#lab/state.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -171,8 +172,11 @@ async function show(policyFile: string): Promise<void> {
   title("The router's own table");
   say(`BIRD tells what it learned: for each host exactly one prefix of each IP version, the block its containers have
     their addresses from, however many they are.`);
-  const control = new LabState(LAB).path('tor1', 'bird.ctl');
-  await run(`birdc -s ${control} show route`, ['birdc', '-s', control, 'show', 'route']);
+  const lab = Lab.open(LAB);
+  const [router] = lab.plan.routers;
+  if (!router) throw new Error('the lab has no router');
+  const showTable = routerDriver(router).showCommand(lab.state, router);
+  await run(showTable.join(' '), showTable);
 
   title('Who reaches whom');
   say('Every container, and the router, connects to every container:');
@@ -183,7 +187,6 @@ async function show(policyFile: string): Promise<void> {
   say('Only customers may use the web servers. Nothing else is open to them, not even from each other:');
   console.log(paint('36', `  $ cat ${policyFile}`));
   process.stdout.write(POLICY.replaceAll(/^(?=.)/gm, '    '));
-  const lab = Lab.open(LAB);
   const [guest, web] = [lab.container('h3/guest'), lab.container('h1/web')];
   await brindle(['apply', '-f', policyFile], 'h1');
   const applied = performance.now();

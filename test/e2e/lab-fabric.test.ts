@@ -223,15 +223,17 @@ racks:
       },
     ));
 
-  it('FRR as the router', (test) =>
-    withFabric(test, defaultTopology({ hosts: 2, router: 'frr' }), async (lab) => {
-      await allReach(lab, 80);
-      await assertAggregates(lab, 'tor1');
-      const grown = await lab.addHost();
-      await runTwo(grown, ['h3']);
-      await allReach(grown, 80);
-      await assertAggregates(grown, 'tor1');
-    }));
+  for (const router of ['frr', 'brindle'] as const) {
+    it(`${router} as the router`, (test) =>
+      withFabric(test, defaultTopology({ hosts: 2, router }), async (lab) => {
+        await allReach(lab, 80);
+        await assertAggregates(lab, 'tor1');
+        const grown = await lab.addHost();
+        await runTwo(grown, ['h3']);
+        await allReach(grown, 80);
+        await assertAggregates(grown, 'tor1');
+      }));
+  }
 
   it('no router: the hosts peer on one Ethernet', (test) =>
     withFabric(test, defaultTopology({ hosts: 2, router: 'none' }), (lab) => allReach(lab, 80)));

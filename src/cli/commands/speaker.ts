@@ -12,6 +12,7 @@ import { bgpRoutes } from '#agent/api/bgp.ts';
 import { answerErrors } from '#agent/api/errors.ts';
 import { BfdService } from '#agent/bfd-service.ts';
 import { tcpTransport } from '#agent/bgp-transport.ts';
+import type { RoutingService } from '#agent/routing-service.ts';
 import { parseSpeakerFile, type SpeakerFile } from '#bgp/speaker/config-file.ts';
 import { speakerHandle } from '#bgp/speaker/handle.ts';
 import { Speaker } from '#bgp/speaker/speaker.ts';
@@ -44,11 +45,13 @@ async function run(options: Options): Promise<void> {
     return;
   }
   const log = options.quiet ? quiet : stderrLogger({});
+  const routing = file.kernelInstall ? await startRouting(log) : null;
   const speaker = new Speaker({
     transport: tcpTransport,
     clock: systemClock,
     log,
     bfd: new BfdService(systemClock, log),
+    ...(routing && { sink: routing.sink, nextHops: routing.nextHops }),
     forwardingKept: true,
   });
   speaker.watch((event) => logEvent(log, event));
@@ -75,6 +78,18 @@ async function run(options: Options): Promise<void> {
   if (file.api !== null) rmSync(file.api, { force: true });
   speaker.stop(options.shutdown ? 'shutdown' : 'restart');
   setTimeout(() => process.exit(0), options.shutdown ? 500 : 50);
+}
+
+/** Learned routes into the kernel of this namespace. They stay when the speaker ends, and the next one takes them over. */
+async function startRouting(log: Logger): Promise<RoutingService> {
+  const [{ RoutingService }, { openKernelAccess }] = await Promise.all([
+    import('#agent/routing-service.ts'),
+    import('#dataplane/kernel-access.ts'),
+  ]);
+  const routing = new RoutingService({ kernel: openKernelAccess(), log });
+  await routing.start();
+  routing.inSync();
+  return routing;
 }
 
 /** The same endpoints as an agent's, on a socket of our own that only root can use. */

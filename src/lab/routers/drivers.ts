@@ -2,6 +2,7 @@
 import { unreachable } from '#base/errors.ts';
 import type { PlannedRouter } from '../plan.ts';
 import { birdDriver } from './bird.ts';
+import { brindleDriver } from './brindle.ts';
 import type { RouterDriver } from './driver.ts';
 import { frrDriver } from './frr.ts';
 
@@ -12,7 +13,9 @@ export function routerDriver(router: PlannedRouter): RouterDriver {
       return birdDriver;
     case 'frr':
       return frrDriver;
+    case 'brindle':
+      return brindleDriver;
     default:
-      return unreachable(kind as never);
+      return unreachable(kind);
   }
 }
