@@ -56,6 +56,8 @@ export interface GroupProperties {
   readonly policy: RoutePolicy;
   readonly codec: CodecSession;
   readonly routeReflectorClient: boolean;
+  /** Null: our own. */
+  readonly clusterId: number | null;
   readonly routeServerClient: boolean;
   readonly nextHop: NextHopRule;
   readonly localAddress: Readonly<Record<AddressFamily, IpAddress | null>>;
@@ -76,6 +78,7 @@ export function groupProperties(peer: RibPeer, family: AddressFamily): GroupProp
     policy: config.exportPolicy,
     codec: session.codec,
     routeReflectorClient: !session.codec.external && (config.routeReflectorClient ?? false),
+    clusterId: session.codec.external ? null : (config.clusterId ?? null),
     routeServerClient: session.codec.external && (config.routeServerClient ?? false),
     nextHop: config.nextHop ?? 'auto',
     localAddress: session.localAddress,
@@ -98,6 +101,7 @@ export function groupKey(p: GroupProperties): string {
     p.codec.external ? `external ${p.codec.localAs}` : 'internal',
     agreed.extendedNextHop,
     p.routeReflectorClient,
+    p.clusterId,
     p.routeServerClient,
     p.nextHop,
     p.localAddress.ipv4,
@@ -328,10 +332,13 @@ export class Exporter {
     if (reflected === null) {
       return this.properties.gracefulShutdown ? withCommunity(out, COMMUNITY_GRACEFUL_SHUTDOWN) : out;
     }
+    // Both clusters the route passes between, so that either finds it again (RFC 4456 section 7).
+    const to = this.properties.clusterId ?? this.#clusterId();
+    const from = this.#peers.get(reflected)?.config.clusterId ?? this.#clusterId();
     return {
       ...out,
       originatorId: attributes.originatorId ?? this.#peers.routerId[reflected]!,
-      clusterList: [this.#clusterId(), ...attributes.clusterList],
+      clusterList: [...(from === to ? [to] : [to, from]), ...attributes.clusterList],
     };
   }
 

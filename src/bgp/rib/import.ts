@@ -61,6 +61,13 @@ export class Importer {
 
   /** A reason that holds for every prefix with these attributes; REJECT_NONE when there is none. */
   check(peer: RibPeer, received: number): number {
+    const loop = this.loops(peer, received);
+    if (loop !== REJECT_NONE) return loop;
+    return peer.config.importPolicy.constant?.accept === false ? REJECT_NO_POLICY : REJECT_NONE;
+  }
+
+  /** As `check`, without the policy. */
+  loops(peer: RibPeer, received: number): number {
     const table = this.#attributes;
     const codec = peer.session!.codec;
     const { config } = peer;
@@ -72,8 +79,12 @@ export class Importer {
     } else {
       if ((flags & FLAG_OWN_ORIGINATOR) !== 0) return REJECT_ORIGINATOR;
       if ((flags & FLAG_CLUSTER_LOOP) !== 0) return REJECT_CLUSTER_LOOP;
+      const { clusterId } = config;
+      if (clusterId !== undefined && table.clusterLength[received] !== 0) {
+        if (table.decoded(received).clusterList.includes(clusterId)) return REJECT_CLUSTER_LOOP;
+      }
     }
-    return config.importPolicy.constant?.accept === false ? REJECT_NO_POLICY : REJECT_NONE;
+    return REJECT_NONE;
   }
 
   /** The attributes after import of a path that passed `check`; NO_ATTRIBUTES when the policy rejects it. */

@@ -24,6 +24,8 @@ export interface PeerConfig {
   readonly exportPolicy: RoutePolicy;
   /** Internal peers only (RFC 4456). */
   readonly routeReflectorClient?: boolean;
+  /** The cluster an internal peer is in, where that is not our own cluster id; unsigned 32 bits. */
+  readonly clusterId?: number;
   /** External peers only: AS_PATH, NEXT_HOP and MED pass unchanged (RFC 7947). */
   readonly routeServerClient?: boolean;
   readonly nextHop?: NextHopRule;

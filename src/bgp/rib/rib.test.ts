@@ -262,3 +262,39 @@ test('paths equal up to the IGP metric share the load', () => {
   rib.configure({ maxPaths: 4, multipathRelax: true });
   assert.equal(hops().length, 3);
 });
+
+test('a reflector of two clusters puts both into the list and finds either again', () => {
+  const rib = testRib();
+  const client = (address: string, clusterId?: number): TestPeer =>
+    new TestPeer(rib, {
+      asn: 65000,
+      address,
+      config: { routeReflectorClient: true, ...(clusterId !== undefined && { clusterId }) },
+    });
+  const a = client('10.0.0.1', 1);
+  const b = client('10.0.0.2', 1);
+  const c = client('10.0.0.3', 2);
+  const d = client('10.0.0.4');
+  for (const p of [a, b, c, d]) p.up();
+  a.send(announcement({ asPath: [], nextHop: '10.0.0.1' }, ['10.1.0.0/16']));
+  drain(rib, [a, b, c, d]);
+  const list = (peer: TestPeer): readonly number[] | undefined => peer.table.get('10.1.0.0/16')?.clusterList;
+  assert.deepEqual([list(a), list(b), list(c), list(d)], [undefined, [1], [2, 1], [0x0a0000fe, 1]]);
+  assert.equal(c.table.get('10.1.0.0/16')?.originatorId, 0x0a000001);
+  c.send(announcement({ asPath: [], nextHop: '10.0.0.3', more: { clusterList: [2] } }, ['10.2.0.0/16']));
+  assert.equal(c.peer.families.ipv4.accepted, 0);
+});
+
+test('GRACEFUL_SHUTDOWN makes a path the last choice, and is added towards peers that are being left', () => {
+  const rib = testRib();
+  const a = new TestPeer(rib, { asn: 65001, address: '10.0.0.1' });
+  const b = new TestPeer(rib, { asn: 65002, address: '10.0.0.2' });
+  const c = new TestPeer(rib, { asn: 65000, address: '10.0.0.3' });
+  for (const p of [a, b, c]) p.up();
+  a.send(announcement({ asPath: [65001], nextHop: '10.0.0.1', more: { communities: [0xffff0000] } }, ['10.1.0.0/16']));
+  drain(rib, [a, b, c]);
+  assert.equal(c.table.get('10.1.0.0/16')?.localPref, 0);
+  b.send(announcement({ asPath: [65002, 1, 2, 3], nextHop: '10.0.0.2' }, ['10.1.0.0/16']));
+  drain(rib, [a, b, c]);
+  assert.deepEqual(receiveText(c), ['10.1.0.0/16 as 65002 1 2 3 nh 10.0.0.2 lp 100']);
+});

@@ -190,12 +190,17 @@ export class Rib {
     const importChanged =
       before.importPolicy.id !== config.importPolicy.id ||
       before.allowOwnAs !== config.allowOwnAs ||
+      before.clusterId !== config.clusterId ||
       before.enforceFirstAs !== config.enforceFirstAs ||
       before.honourGracefulShutdown !== config.honourGracefulShutdown;
     for (const family of ADDRESS_FAMILIES) {
       const rib = this.families[family];
       if (importChanged) this.softIn(peer, family);
-      if (before.weight !== config.weight || before.routeReflectorClient !== config.routeReflectorClient) {
+      if (
+        before.weight !== config.weight ||
+        before.routeReflectorClient !== config.routeReflectorClient ||
+        before.clusterId !== config.clusterId
+      ) {
         const visit = (path: number): void => {
           rib.reconsider(rib.paths.prefix[path]!);
           rib.touch(rib.paths.prefix[path]!);
@@ -434,6 +439,18 @@ export class Rib {
     const peer = rib.paths.peer[path]!;
     if (peer === LOCAL_PEER) return false;
     return rib.paths.epoch[path] !== (rib.peerFamily(peer).epoch & 255);
+  }
+
+  /** Which rule of the import policy a path meets now, for people; null for our own routes and loops. */
+  importRule(family: AddressFamily, path: number): string | null {
+    const rib = this.families[family];
+    const peer = this.peers.get(rib.paths.peer[path]!);
+    if (!peer?.session) return null;
+    const importer = this.#importers[family];
+    const received = rib.paths.received[path]!;
+    if (importer.loops(peer, received) !== REJECT_NONE) return null;
+    importer.import(peer, received, rib.paths.prefix[path]!);
+    return importer.decision?.rule ?? null;
   }
 
   // --- next hops ----------------------------------------------------------------------------------------------------
