@@ -25,6 +25,8 @@ export interface Entry {
   retained: AddressFamily[];
   staleTimer: TimerHandle | null;
   idleTimer: TimerHandle | null;
+  /** Families being sent again between BoRR and EoRR (RFC 7313). */
+  refreshing: AddressFamily[];
   /** The BFD session beside the BGP session; null without one. */
   bfd: { readonly stop: () => void; up: boolean } | null;
   /** Families for which the limit of prefixes has been reported. */
@@ -46,6 +48,7 @@ export function newEntry(peer: Peer, config: EntryConfig, rib: RibPeer, range: s
     retained: [],
     staleTimer: null,
     idleTimer: null,
+    refreshing: [],
     bfd: null,
     warned: [],
     discarded: 0,

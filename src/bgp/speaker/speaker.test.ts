@@ -242,11 +242,33 @@ describe('Speaker', () => {
     assert.deepEqual([...a.announced], ['10.1.0.0/16']);
     speaker.clear(A, 'soft-in');
     world.run();
-    assert.equal(a.refreshes, 1);
+    assert.deepEqual(a.refreshes, [0]);
     a.announced.clear();
     speaker.clear(null, 'soft-out');
     world.run();
     assert.deepEqual([...a.announced], ['10.1.0.0/16']);
+  });
+
+  it('marks the begin and the end of what it sends again (RFC 7313)', () => {
+    const world = new World();
+    const a = new ScriptedPeer(world, A, { enhancedRouteRefresh: true });
+    const speaker = world.speaker(US);
+    speaker.setLocalRoutes([{ prefix: '10.1.0.0/16' }]);
+    speaker.configure(speakerConfig(US, [peerConfig(A)]));
+    world.run();
+    a.announce('10.2.0.0/16', '10.3.0.0/16');
+    const request = (subtype: number): void => {
+      a.send(Uint8Array.from([...new Uint8Array(16).fill(255), 0, 23, 5, 0, 1, subtype, 1]));
+      world.run();
+    };
+    request(0);
+    assert.deepEqual([a.refreshes[0], a.refreshes.includes('update'), a.refreshes.at(-1)], [1, true, 2]);
+    request(1);
+    a.announce('10.2.0.0/16');
+    world.run();
+    assert.deepEqual(table(speaker), ['10.1.0.0/16', '10.2.0.0/16', '10.3.0.0/16 stale']);
+    request(2);
+    assert.deepEqual(table(speaker), ['10.1.0.0/16', '10.2.0.0/16']);
   });
 
   it('resets on a malformed UPDATE only when it must, and says who and why', () => {

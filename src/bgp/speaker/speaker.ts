@@ -7,7 +7,7 @@
 // - RIB work runs in slices of SLICE_MS with the event loop in between, so that keepalives go out and hold timers see
 //   what has arrived while a full table is processed.
 // - `stop('restart')` must send nothing: any NOTIFICATION would make peers drop our routes.
-import type { Clock, TimerHandle } from '#base/clock.ts';
+import type { Clock } from '#base/clock.ts';
 import { BrindleError } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
 import type { DownCause, FsmContext } from '#bgp/fsm/neighbour.ts';
@@ -65,7 +65,7 @@ import type {
   SpeakerEvent,
   Transport,
 } from './api.ts';
-import { awaits, DEFERRAL_LIMIT, STALE_PATH_LIMIT } from './graceful-restart.ts';
+import { STALE_PATH_LIMIT } from './graceful-restart.ts';
 import {
   capabilitiesOf,
   checkConfig,
@@ -82,6 +82,7 @@ import { localAttributes } from './local-routes.ts';
 import { type Entry, type EntryConfig, memberConfig, newEntry } from './entry.ts';
 import { LinkWatch } from './link-watch.ts';
 import { ListenerSet } from './listeners.ts';
+import { RestartDeferral } from './restart-deferral.ts';
 import { RestartHelper } from './restart-helper.ts';
 import { Peer, type PeerHost, type Session } from './peer.ts';
 import { planChange, same } from './plan.ts';
@@ -139,9 +140,7 @@ export class Speaker implements PeerHost {
   readonly #policies = new PolicyCompiler();
   #scheduled = false;
   #stopped = false;
-  /** After a restart: End-of-RIB waits until the peers that are there have sent theirs. */
-  #deferring: boolean;
-  #deferral: TimerHandle | null = null;
+  readonly #deferral: RestartDeferral;
 
   constructor(options: SpeakerOptions) {
     this.#options = options;
@@ -151,7 +150,6 @@ export class Speaker implements PeerHost {
     this.#random = options.random ?? Math.random;
     this.#soon = options.soon ?? ((callback) => void setImmediate(callback));
     this.startedAt = this.clock.wall();
-    this.#deferring = options.restarting ?? true;
     this.rib = new Rib({
       identity: { routerId: 0, localAs: 0, clusterId: 0 },
       now: () => this.clock.monotonic(),
@@ -165,6 +163,11 @@ export class Speaker implements PeerHost {
           (zone) => this.#interfaceOf(zone),
         )
       : null;
+    this.#deferral = new RestartDeferral(options.restarting ?? true, this.clock, this.entries, (reason) => {
+      this.log.info({ reason }, 'BGP has converged');
+      this.#feed?.converged();
+      this.schedule();
+    });
     this.#helper = new RestartHelper(this.rib, this.clock, () => this.schedule());
     this.#links = new LinkWatch(options.bfd ?? null, this.#transport, (entry) => {
       entry.peer.reset(this.#cease(entry, CEASE_BFD_DOWN), 'BFD tells that the link does not forward');
@@ -215,10 +218,7 @@ export class Speaker implements PeerHost {
       const entry = this.entries.get(change.peer);
       if (entry && change.effect === 'added' && entry.config.shutdown === undefined) this.#start(entry);
     }
-    if (this.#deferring && !this.#deferral) {
-      this.#deferral = this.clock.after(DEFERRAL_LIMIT, () => this.#converge('the wait for peers ended by its limit'));
-      this.#checkConverged();
-    }
+    this.#deferral.begin();
     this.schedule();
     return plan;
   }
@@ -288,7 +288,7 @@ export class Speaker implements PeerHost {
     this.entries.delete(entry.peer.name);
     if (this.#byAddress.get(entry.config.address) === entry) this.#byAddress.delete(entry.config.address);
     this.#byRib.delete(entry.rib.id);
-    this.#checkConverged();
+    this.#deferral.check();
     this.schedule();
   }
 
@@ -379,7 +379,7 @@ export class Speaker implements PeerHost {
       config,
       entry.config,
       localAs,
-      this.#deferring,
+      this.#deferral.active,
       this.#options.forwardingKept ?? false,
     );
     return {
@@ -437,6 +437,7 @@ export class Speaker implements PeerHost {
     const entry = this.entries.get(peer.name)!;
     const { negotiated, open, connection } = session;
     entry.received = [];
+    entry.refreshing = [];
     entry.warned = [];
     entry.idleTimer?.cancel();
     const siblings = this.#transport.siblings(connection.localAddress);
@@ -454,9 +455,9 @@ export class Speaker implements PeerHost {
         linkLocal && entry.config.interface !== undefined ? this.#transport.interfaceIndex(entry.config.interface) : 0,
       longLivedStale: { ipv4: llgr('ipv4'), ipv6: llgr('ipv6') },
     });
-    if (this.#deferring) this.#holdEndOfRib(entry);
+    this.#deferral.hold(entry);
     this.#helper.returned(entry, session);
-    this.#checkConverged();
+    this.#deferral.check();
     this.schedule();
   }
 
@@ -465,7 +466,7 @@ export class Speaker implements PeerHost {
     this.#helper.lost(entry, session, cause, notification);
     entry.received = [];
     if (entry.range !== null) this.#forgetLater(entry, entry.retained.length > 0);
-    this.#checkConverged();
+    this.#deferral.check();
     this.schedule();
   }
 
@@ -490,11 +491,26 @@ export class Speaker implements PeerHost {
     const entry = this.entries.get(peer.name)!;
     const { family, subtype } = refresh;
     if (!family || !session.negotiated.families.includes(family)) return;
-    if (subtype === REFRESH_REQUEST) this.rib.softOut(entry.rib, family);
+    if (subtype === REFRESH_REQUEST) this.#sendAgain(entry, session, family);
     else if (!session.negotiated.enhancedRouteRefresh) return;
     else if (subtype === REFRESH_BEGIN) this.rib.beginRefresh(entry.rib, family);
     else if (subtype === REFRESH_END) this.rib.sweepStale(entry.rib, family);
     this.schedule();
+  }
+
+  /** All routes of the family once more, between marks where the peer knows them. */
+  #sendAgain(entry: Entry, session: Session, family: AddressFamily): void {
+    if (session.negotiated.enhancedRouteRefresh && !entry.refreshing.includes(family)) {
+      entry.peer.sendRefresh(encodeRouteRefresh(family, REFRESH_BEGIN));
+      entry.refreshing = [...entry.refreshing, family];
+    }
+    this.rib.softOut(entry.rib, family);
+  }
+
+  #endRefresh(entry: Entry): void {
+    const done = entry.refreshing.filter((family) => entry.rib.families[family].member?.walk === null);
+    for (const family of done) entry.peer.sendRefresh(encodeRouteRefresh(family, REFRESH_END));
+    if (done.length > 0) entry.refreshing = entry.refreshing.filter((family) => !done.includes(family));
   }
 
   writable(): void {
@@ -507,7 +523,7 @@ export class Speaker implements PeerHost {
     if (from !== to || reason) {
       this.emit({ type: 'peer-state', at: this.clock.wall(), peer: peer.name, from, to, ...(reason && { reason }) });
     }
-    this.#checkConverged();
+    this.#deferral.check();
   }
 
   // ------------------------------------------------------------ graceful restart
@@ -516,51 +532,11 @@ export class Speaker implements PeerHost {
     if (!entry.received.includes(family)) entry.received = [...entry.received, family];
     this.#helper.endOfRib(entry, family);
     this.emit({ type: 'end-of-rib', at: this.clock.wall(), peer: entry.peer.name, family });
-    this.#checkConverged();
-  }
-
-  #holdEndOfRib(entry: Entry): void {
-    for (const family of ADDRESS_FAMILIES) {
-      const { member } = entry.rib.families[family];
-      if (member?.endOfRib === 'pending') member.endOfRib = 'none';
-    }
+    this.#deferral.check();
   }
 
   get converged(): boolean {
-    return !this.#deferring;
-  }
-
-  #checkConverged(): void {
-    if (!this.#deferring || !this.#deferral || !this.config) return;
-    for (const { peer, config, received, tried, range } of this.entries.values()) {
-      const waits = awaits({
-        dialled: range === null && !(config.passive ?? false) && config.shutdown === undefined,
-        tried,
-        alive: peer.state === 'open-sent' || peer.state === 'open-confirm',
-        established: peer.session !== null,
-        capabilities: peer.session?.open.capabilities ?? null,
-        families: peer.session?.negotiated.families ?? [],
-        endOfRib: received,
-      });
-      if (waits) return;
-    }
-    this.#converge('all peers that are there have sent their End-of-RIB');
-  }
-
-  #converge(reason: string): void {
-    if (!this.#deferring) return;
-    this.#deferring = false;
-    this.#deferral?.cancel();
-    this.#deferral = null;
-    this.log.info({ reason }, 'BGP has converged');
-    for (const entry of this.entries.values()) {
-      for (const family of ADDRESS_FAMILIES) {
-        const { member } = entry.rib.families[family];
-        if (member?.endOfRib === 'none') member.endOfRib = 'pending';
-      }
-    }
-    this.#feed?.converged();
-    this.schedule();
+    return !this.#deferral.active;
   }
 
   // ------------------------------------------------------------ limits, ranges, notifications
@@ -648,7 +624,7 @@ export class Speaker implements PeerHost {
       if (mode === 'hard') entry.peer.reset(this.#cease(entry, CEASE_RESET), 'cleared by the operator');
       else if (session) {
         for (const family of session.negotiated.families) {
-          if (mode === 'soft-out') this.rib.softOut(entry.rib, family);
+          if (mode === 'soft-out') this.#sendAgain(entry, session, family);
           else {
             this.rib.softIn(entry.rib, family);
             if (session.negotiated.routeRefresh) entry.peer.sendRefresh(encodeRouteRefresh(family, REFRESH_REQUEST));
@@ -727,8 +703,11 @@ export class Speaker implements PeerHost {
   #pump(): boolean {
     let more = false;
     const out: Uint8Array[] = [];
-    for (const { peer, rib } of this.entries.values()) {
-      if (!peer.session || !peer.writable || !this.rib.hasOutput(rib)) continue;
+    for (const entry of this.entries.values()) {
+      const { peer, rib } = entry;
+      if (!peer.session || !peer.writable) continue;
+      if (entry.refreshing.length > 0) this.#endRefresh(entry);
+      if (!this.rib.hasOutput(rib)) continue;
       out.length = 0;
       this.rib.pull(rib, PULL_OCTETS, out);
       for (const octets of out) peer.send(octets);
@@ -759,7 +738,7 @@ export class Speaker implements PeerHost {
       if (mode === 'shutdown') this.#links.stop(entry);
     }
     this.#stopped = true;
-    this.#deferral?.cancel();
+    this.#deferral.cancel();
     this.#listeners.close();
   }
 }

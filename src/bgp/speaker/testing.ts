@@ -126,7 +126,8 @@ export class ScriptedPeer {
   readonly notifications: Notification[] = [];
   readonly announced = new Set<string>();
   endOfRib = false;
-  refreshes = 0;
+  /** Subtypes of the ROUTE-REFRESH messages, and `update` between them. */
+  readonly refreshes: (number | 'update')[] = [];
   closed = false;
   listening = true;
   #silent = false;
@@ -177,7 +178,7 @@ export class ScriptedPeer {
       this.send(encodeOpen({ asNumber: this.asNumber, holdTime: this.holdTime, routerId }, this.capabilities));
       this.send(encodeKeepalive());
     } else if (type === MSG_NOTIFICATION) this.notifications.push(decodeNotification(message, 0, message.length));
-    else if (type === MSG_ROUTE_REFRESH) this.refreshes++;
+    else if (type === MSG_ROUTE_REFRESH) this.refreshes.push(message[21]!);
     else if (type === MSG_UPDATE) this.#update(message);
     else if (type === MSG_KEEPALIVE && !this.#silent) this.send(encodeKeepalive());
   }
@@ -186,6 +187,7 @@ export class ScriptedPeer {
     const view = new UpdateView();
     splitUpdate(message, 0, message.length, STORAGE_SESSION, view);
     if (view.endOfRib) this.endOfRib = true;
+    else if (this.refreshes.length > 0) this.refreshes.push('update');
     const read = (off: number, len: number): string[] => {
       const columns = new NlriColumns();
       decodeNlri('ipv4', message, off, len, false, columns);
