@@ -3,7 +3,7 @@
 //
 // Start: what the kernel and the journal hold is adopted first, then the socket opens (STATUS says "not yet"), then the
 // store's snapshot goes through the calculation, and only then may anything be removed. Stop leaves everything in force.
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { type Clock, systemClock, type TimerHandle } from '#base/clock.ts';
@@ -35,7 +35,8 @@ import { NetlinkNftDriver } from '#nft/netlink/netlink-driver.ts';
 import { parseSelector } from '#policy/selector/selector.ts';
 import { bgpRoutes } from './api/bgp.ts';
 import { agentApi } from './api/server.ts';
-import { BgpService } from './bgp-service.ts';
+import { BGP_KINDS } from './bgp/hosts.ts';
+import { BgpService } from './bgp/service.ts';
 import { ContainerWiring } from './container-wiring.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { LocalEndpoints } from './local-endpoints.ts';
@@ -162,6 +163,8 @@ export class Agent {
         onLost: options.onFatal,
       }),
       blocks: () => this.#ownBlocks(),
+      hostRoutes: this.#routing,
+      readPassword,
       log: log.child({ part: 'bgp' }),
     });
     this.#wiring = new EndpointWiring(this.#kernel, log.child({ part: 'wiring' }));
@@ -217,7 +220,7 @@ export class Agent {
       resources: () => this.#knownResources(),
     });
     const app = agentApi(report);
-    bgpRoutes(app, this.#bgp.speaker);
+    bgpRoutes(app, this.#bgp.speaker, this.#bgp);
     const listener = getRequestListener(app.fetch);
     this.#server = new SocketServer({
       path: this.socketPath,
@@ -403,11 +406,23 @@ export class Agent {
     await this.#handler.repair(REPAIR_EVERY / 2);
     await this.#ipam.verify();
     await this.#ipam.handBack(true);
+    this.#bgp.refresh(); // password files may have changed
   }
 }
 
 const POOL_KINDS = ['IPPool', 'IPReservation', 'Node'];
-const KEPT_KINDS = [...POOL_KINDS, 'Namespace', 'BGPConfiguration', 'BGPPeer', 'BGPFilter'];
+const KEPT_KINDS = [...POOL_KINDS, 'Namespace', ...BGP_KINDS];
+
+/** The first line of the file, without the end of line; null when there is no key of 1 to 80 octets. */
+function readPassword(path: string): string | null {
+  try {
+    const key = readFileSync(path, 'utf8').split('\n')[0]!.trimEnd();
+    const { length } = Buffer.from(key);
+    return length >= 1 && length <= 80 ? key : null;
+  } catch {
+    return null;
+  }
+}
 
 /** For callers that must not start. */
 export function assertRoot(): void {

@@ -16,7 +16,7 @@ import type {
   RouteStatus,
 } from './api/types.ts';
 import type { Resource } from '#model/resource.ts';
-import type { BgpService } from './bgp-service.ts';
+import type { BgpService } from './bgp/service.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
 import type { RoutingService } from './routing-service.ts';

@@ -10,6 +10,8 @@ import { type DesiredRoute, RouteManager, type RouteHop } from '#dataplane/route
 import { IpAddress } from '#net/address.ts';
 import { Prefix } from '#net/prefix.ts';
 import type { RouteStatus } from './api/types.ts';
+import type { BgpHostRoutes } from './bgp/service.ts';
+import type { PeerRoute } from './bgp/sessions.ts';
 import type { BlockPlane } from './pipeline.ts';
 import { type Gateway, type Resolution, RouteExchange } from './route-exchange.ts';
 
@@ -19,7 +21,7 @@ export interface RoutingServiceOptions {
   readonly clock?: Clock;
 }
 
-export class RoutingService implements BlockPlane {
+export class RoutingService implements BlockPlane, BgpHostRoutes {
   readonly #kernel: KernelAccess;
   readonly #manager: RouteManager;
   readonly #nextHops: KernelNextHops;
@@ -27,6 +29,9 @@ export class RoutingService implements BlockPlane {
   /** Endpoint -> the destinations it was given. */
   readonly #endpoints = new Map<string, readonly Prefix[]>();
   readonly #families = new Set<string>();
+  /** Of aggregates. */
+  #blackholes: readonly DesiredRoute[] = [];
+  #peerRoutes: readonly DesiredRoute[] = [];
   /** Index of each interface that was wired and has no endpoint yet. */
   readonly #wired = new Map<string, number>();
 
@@ -88,6 +93,24 @@ export class RoutingService implements BlockPlane {
     else this.#manager.delete('block', destination);
   }
 
+  setBlackholes(prefixes: readonly string[]): void {
+    this.#blackholes = prefixes.map((text) => ({ destination: Prefix.parse(text), nextHops: [] }));
+    this.#setStatic();
+  }
+
+  setPeerRoutes(routes: readonly PeerRoute[]): void {
+    this.#peerRoutes = routes.map(({ prefix, gateway }) => ({
+      destination: Prefix.parse(prefix),
+      nextHops: [{ gateway: IpAddress.parse(gateway), ifindex: null }],
+    }));
+    this.#setStatic();
+  }
+
+  #setStatic(): void {
+    this.#manager.replaceAll('static', [...this.#blackholes, ...this.#peerRoutes]);
+    this.#manager.inSync('static');
+  }
+
   inSync(): void {
     this.#manager.inSync('block');
     this.#manager.inSync('workload');
@@ -95,6 +118,7 @@ export class RoutingService implements BlockPlane {
 
   /** No speaker runs here: routes that an earlier one left may go. */
   noSpeaker(): void {
+    this.#manager.inSync('static');
     this.#manager.inSync('bgp');
   }
 
@@ -133,7 +157,7 @@ export class RoutingService implements BlockPlane {
       const prefix = route.destination.toString();
       out.push({
         prefix,
-        kind: wantedBy === 'block' ? 'blackhole' : 'bgp',
+        kind: route.nextHops.length === 0 && wantedBy !== 'bgp' ? 'blackhole' : wantedBy === 'static' ? 'static' : 'bgp',
         nextHops: route.nextHops.map((hop) => ({
           gateway: hop.gateway?.toString() ?? null,
           interface: hop.ifindex === null ? '' : (names.get(hop.ifindex) ?? `${hop.ifindex}`),

@@ -91,7 +91,7 @@ describe('RouteManager on the fake kernel', () => {
   it('does not sweep what endpoint wiring has just made, but removes it when its owner says so', async () => {
     const w = world();
     const m = await w.start();
-    for (const source of ['workload', 'block', 'bgp'] as const) m.inSync(source);
+    for (const source of ['workload', 'block', 'static', 'bgp'] as const) m.inSync(source);
     executeAll(w.other, [
       {
         op: 'route-add',
@@ -251,6 +251,7 @@ describe('RouteManager on the fake kernel', () => {
           }
         }
         m.inSync('block');
+        m.inSync('static');
         m.inSync('bgp');
         await turns(6);
         for (let i = 0; i < 6; i++) {

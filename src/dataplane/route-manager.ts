@@ -1,5 +1,5 @@
 // Keeps the kernel's routes with our protocol number as they should be. In: routes wanted, by who wants them (workload,
-// block, bgp). Out: batches of route changes; the state of every prefix for API and CLI.
+// block, static, bgp). Out: batches of route changes; the state of every prefix for API and CLI.
 //
 // - What the kernel holds at the start is adopted, not flushed: forwarding goes on over a restart of the agent.
 // - Nothing is removed for a source before that source has said `inSync`.
@@ -23,7 +23,7 @@ import type { Link, NewRoute, Operation, Route } from '#netlink/types.ts';
 import { INTERFACE_PREFIX, ROUTE_PROTOCOL } from './ownership.ts';
 
 /** In order of precedence where two want the same prefix. */
-export const ROUTE_SOURCES = ['workload', 'block', 'bgp'] as const;
+export const ROUTE_SOURCES = ['workload', 'block', 'static', 'bgp'] as const;
 export type RouteSource = (typeof ROUTE_SOURCES)[number];
 
 export interface RouteHop {
@@ -331,6 +331,7 @@ export class RouteManager {
 
   /** Whether a route that nobody wants may be removed without its owner's word. */
   #isStale(actual: Entry): boolean {
+    if (!this.#inSync.has('static')) return false;
     if (actual.type === 'blackhole') return this.#inSync.has('block');
     return actual.nextHops.some((hop) => hop.gateway !== null) && this.#inSync.has('bgp');
   }

@@ -57,6 +57,9 @@ export const BGPPeerGroupSpec = Type.Object({
       addPaths: Optional(OneOf(['None', 'Send', 'Receive', 'Both'])),
       passive: Optional(Type.Boolean({ description: 'Wait for the peer to connect' })),
       password: Optional(Text('tcp-md5-key', 'TCP-MD5 key (RFC 2385)')),
+      passwordFile: Optional(
+        Text('absolute-path', 'File on each host with the TCP-MD5 key, so that the store does not hold it'),
+      ),
       ttlSecurity: Optional(Int(1, 255, 'Accept packets from at most this many hops away (RFC 5082)')),
       multihop: Optional(Int(1, 255, 'Most hops to an external peer')),
       restartTime: Optional(Text('duration', 'How long peers hold our routes while we restart: 120s when absent')),
@@ -116,6 +119,9 @@ function validate({ spec }: BGPPeerGroup, problems: Problems): void {
   }
   if (session.ttlSecurity !== undefined && session.multihop !== undefined) {
     problems.add('spec.session.ttlSecurity', 'cannot be combined with multihop', 'remove one of the two');
+  }
+  if (session.password !== undefined && session.passwordFile !== undefined) {
+    problems.add('spec.session.password', 'cannot be combined with passwordFile', 'remove one of the two');
   }
   const ranges = (spec.listenRanges ?? []).map((range) => Prefix.parse(range.cidr));
   for (const [i, range] of ranges.entries()) {

@@ -4,7 +4,7 @@
 //   GET  /v1/bgp/status            GET /v1/bgp/peers            GET /v1/bgp/peers/NAME
 //   GET  /v1/bgp/routes?view=best|received|accepted|rejected|advertised&peer=&family=&within=&limit=
 //   GET  /v1/bgp/route?prefix=     GET /v1/bgp/explain?prefix=&peer=
-//   POST /v1/bgp/clear {peer, mode}     POST /v1/bgp/plan {config}
+//   POST /v1/bgp/clear {peer, mode}     POST /v1/bgp/plan {config} | {resources, mode}
 //   GET  /v1/bgp/watch  (JSON lines)    GET /v1/bgp/metrics  (Prometheus)
 import type { Hono } from 'hono';
 import { stream } from 'hono/streaming';
@@ -17,6 +17,9 @@ import type {
   SpeakerEvent,
   SpeakerHandle,
 } from '#bgp/speaker/api.ts';
+import { parseResource } from '#model/registry.ts';
+import type { Resource } from '#model/resource.ts';
+import type { ResourcePlan } from './types.ts';
 
 const VIEWS: readonly RoutesQuery['view'][] = ['best', 'received', 'accepted', 'rejected', 'advertised'];
 const FAMILIES: readonly AddressFamily[] = ['ipv4', 'ipv6'];
@@ -25,14 +28,20 @@ const MOST_PATHS = 1_000_000;
 /** Events a slow watcher may be behind before it is cut off. */
 const WATCH_BACKLOG = 10_000;
 
-export function bgpRoutes(app: Hono, speaker: SpeakerHandle): void {
+/** What the agent knows besides: the standalone speaker has no resources. */
+export interface ResourceBgp {
+  explain: SpeakerHandle['explain'];
+  planResources(resources: readonly Resource[], mode: 'apply' | 'delete'): Promise<ResourcePlan>;
+}
+
+export function bgpRoutes(app: Hono, speaker: SpeakerHandle, agent: ResourceBgp | null = null): void {
   app.get('/v1/bgp/status', async (c) => c.json(await speaker.status()));
   app.get('/v1/bgp/peers', async (c) => c.json(await speaker.summary()));
   app.get('/v1/bgp/peers/:name', async (c) => c.json(await speaker.peer(c.req.param('name'))));
   app.get('/v1/bgp/routes', async (c) => c.json(await speaker.routes(routesQuery(c.req.query()))));
   app.get('/v1/bgp/route', async (c) => c.json(await speaker.route(needed(c.req.query('prefix'), 'prefix'))));
   app.get('/v1/bgp/explain', async (c) =>
-    c.json(await speaker.explain(needed(c.req.query('prefix'), 'prefix'), c.req.query('peer'))),
+    c.json(await (agent ?? speaker).explain(needed(c.req.query('prefix'), 'prefix'), c.req.query('peer'))),
   );
   app.get('/v1/bgp/metrics', async (c) => c.text(await speaker.metrics()));
   app.post('/v1/bgp/clear', async (c) => {
@@ -49,6 +58,17 @@ export function bgpRoutes(app: Hono, speaker: SpeakerHandle): void {
   });
   app.post('/v1/bgp/plan', async (c) => {
     const body = await jsonBody(c.req.json());
+    const { resources } = body;
+    if (resources !== undefined) {
+      if (!agent || !Array.isArray(resources)) {
+        throw new BrindleError('invalid-argument', agent ? 'resources is not a list' : 'this speaker has no resources', {
+          field: 'resources',
+          remedy: agent ? 'send a list of resources' : 'plan with a speaker file',
+        });
+      }
+      const parsed = resources.map((resource: unknown) => parseResource(resource));
+      return c.json(await agent.planResources(parsed, choice(body['mode'] ?? 'apply', ['apply', 'delete'], 'mode')));
+    }
     return c.json(await speaker.plan(body['config'] as SpeakerConfig));
   });
   app.get('/v1/bgp/watch', (c) => {

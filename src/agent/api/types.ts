@@ -1,4 +1,5 @@
 // What the agent's local API answers: the contract between the agent and the CLI, the lab and the web page. Plain JSON.
+import type { PeerChange } from '#bgp/speaker/api.ts';
 
 import type { Resource } from '#model/resource.ts';
 
@@ -67,7 +68,7 @@ export interface EndpointStatus {
 /** `GET /v1/routes` */
 export interface RouteStatus {
   readonly prefix: string;
-  readonly kind: 'blackhole' | 'bgp';
+  readonly kind: 'blackhole' | 'static' | 'bgp';
   readonly nextHops: readonly { readonly gateway: string | null; readonly interface: string }[];
   readonly fromPeers: readonly string[];
   readonly state: 'installed' | 'pending' | 'failed' | 'unreachable';
@@ -101,6 +102,40 @@ export interface PolicyState {
   /** Every resource that verdicts depend on, as the agent knows it. */
   readonly resources: readonly Resource[];
   readonly failures: readonly { readonly owner: string; readonly reason: string }[];
+}
+
+export interface SessionChange extends PeerChange {
+  /** Prefixes accepted from and sent to the peer now: what a reset or removal takes away for a while, or for good. */
+  readonly accepted: number;
+  readonly sent: number;
+  /** The session goes only when what came by it comes by others. */
+  readonly afterOthers?: boolean;
+}
+
+export interface OwnRouteChange {
+  readonly prefix: string;
+  readonly effect: 'announced' | 'withdrawn' | 'changed';
+  /** `block` or `aggregate`. */
+  readonly source: string;
+}
+
+/** `POST /v1/bgp/plan` with resources. */
+export interface ResourcePlan {
+  /** Why no configuration comes of it; what runs then goes on. null: there is one. */
+  readonly reason: string | null;
+  readonly sessions: readonly SessionChange[];
+  readonly unchangedSessions: number;
+  /** Members of the speaker itself that would differ. */
+  readonly speakerFields: readonly string[];
+  readonly ownRoutes: readonly OwnRouteChange[];
+  readonly fabric: { readonly before: FabricView; readonly after: FabricView };
+  /** What is asked for and cannot be done. */
+  readonly newProblems: readonly string[];
+}
+
+export interface FabricView {
+  readonly mode: 'mesh' | 'reflectors' | 'off';
+  readonly reflectors: readonly string[];
 }
 
 /** Any answer with a status of 400 or more. */

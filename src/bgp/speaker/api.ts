@@ -37,8 +37,8 @@ export interface LongLivedConfig {
 }
 
 export interface MaxPrefixesConfig {
-  /** Most prefixes accepted for each family. */
-  readonly limit: number;
+  /** Most prefixes accepted, for each family or by family; none for a family that is not there. */
+  readonly limit: number | Readonly<Partial<Record<AddressFamily, number>>>;
   /** `reset`: cease 6/1, and stay down for `restartSeconds`; `warn`: an event only. */
   readonly action: 'reset' | 'warn';
   readonly restartSeconds: number;
@@ -91,6 +91,12 @@ export interface PeerOptions {
   /** LOCAL_PREF for what is learned from this peer. Default 100. */
   readonly localPref?: number;
   readonly bfd?: boolean;
+  /**
+   * How the session ends when the peer is removed from the configuration. `cease`: the peer drops our routes at once.
+   * `silent`: without a NOTIFICATION, so that a peer with graceful restart keeps them until it leaves too, at most for
+   * the restart time. Default `cease`.
+   */
+  readonly removal?: 'cease' | 'silent';
   readonly description?: string;
 }
 

@@ -12,6 +12,7 @@ const EFFECTS: Readonly<Record<Exclude<keyof PeerOptions, never>, Effect>> = {
   passive: 'live', // for the next connection
   maxPrefixes: 'live',
   bfd: 'live',
+  removal: 'live',
   keepaliveTime: 'live', // from the next keepalive on
   import: 're-evaluate',
   export: 're-evaluate',

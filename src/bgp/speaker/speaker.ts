@@ -280,7 +280,8 @@ export class Speaker implements PeerHost {
   }
 
   #remove(entry: Entry, subcode: number): void {
-    entry.peer.stop(this.#cease(entry, subcode), 'removed from the configuration');
+    const silent = entry.config.removal === 'silent';
+    entry.peer.stop(silent ? null : this.#cease(entry, subcode), 'removed from the configuration');
     this.#links.stop(entry);
     entry.staleTimer?.cancel();
     entry.idleTimer?.cancel();
@@ -546,8 +547,8 @@ export class Speaker implements PeerHost {
     if (!limits) return null;
     for (const family of ADDRESS_FAMILIES) {
       const count = entry.rib.families[family].received;
-      if (count <= limits.limit) continue;
-      const { limit } = limits;
+      const limit = typeof limits.limit === 'number' ? limits.limit : limits.limit[family];
+      if (limit === undefined || count <= limit) continue;
       if (!entry.warned.includes(family)) {
         entry.warned = [...entry.warned, family];
         this.emit({ type: 'max-prefixes', at: this.clock.wall(), peer: entry.peer.name, family, count, limit });

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Resource } from '#model/resource.ts';
-import { bgpPlanFor, parseAs, parseSeconds } from './bgp-config.ts';
+import { parseResource } from '#model/registry.ts';
+import { type BgpInput, bgpPlanFor as planOf } from './plan.ts';
+import { bgpResources } from './hosts.ts';
 
 function resource(kind: string, name: string, spec: object, labels: Record<string, string> = {}): Resource {
   return { apiVersion: 'projectcalico.org/v3', kind, metadata: { name, labels }, spec };
@@ -14,6 +16,18 @@ const node = (name: string, octet: number, bgp: object = {}, labels: Record<stri
     { bgp: { ipv4Address: `10.0.0.${octet}/31`, ipv6Address: `fd00::${octet}/127`, ...bgp } },
     labels,
   );
+
+interface World {
+  readonly nodes: readonly Resource[];
+  readonly configurations: readonly Resource[];
+  readonly peers: readonly Resource[];
+  readonly more?: readonly Resource[];
+}
+
+function bgpPlanFor(hostName: string, { nodes, configurations, peers, more = [] }: World, options: Partial<BgpInput> = {}) {
+  const resources = bgpResources([...nodes, ...configurations, ...peers, ...more].map((one) => parseResource(one)));
+  return planOf({ hostName, resources, blocks: [], ...options });
+}
 
 const nodes = [node('h1', 1), node('h2', 2), node('h3', 3)];
 
@@ -76,21 +90,16 @@ describe('bgpPlanFor', () => {
   it('says why there is no speaker, and what cannot be honoured', () => {
     assert.match(bgpPlanFor('h9', { nodes, configurations: [], peers: [] }).reason!, /h9/);
     const peers = [
-      resource('BGPPeer', 'secret', { peerIP: '10.0.0.0', asNumber: 65000, password: { secretKeyRef: {} } }),
-      resource('BGPPeer', 'twice', { peerIP: '10.0.0.2', asNumber: 64512 }),
+      resource('BGPPeer', 'secret', { peerIP: '10.0.0.0', asNumber: 65000, password: { secretKeyRef: { name: 's', key: 'k' } } }),
+      resource('BGPPeer', 'tor', { peerIP: '10.0.0.8', asNumber: 65000 }),
+      resource('BGPPeer', 'twice', { peerIP: '10.0.0.8', asNumber: 65000 }),
     ];
     const plan = bgpPlanFor('h1', { nodes, configurations: [], peers });
     assert.deepEqual(
       plan.config!.peers.map((p) => p.name),
-      ['mesh-h2', 'mesh-h3'],
+      ['mesh-h2', 'mesh-h3', 'tor'],
     );
-    assert.equal(plan.problems.length, 2);
+    assert.equal(plan.problems.length, 2, plan.problems.join('\n'));
   });
 });
 
-describe('text forms', () => {
-  it('reads AS numbers and durations', () => {
-    assert.deepEqual([parseAs('64512'), parseAs('1.0'), parseAs(7), parseAs(undefined)], [64512, 65536, 7, null]);
-    assert.deepEqual([parseSeconds('2m'), parseSeconds('1m30s'), parseSeconds(undefined)], [120, 90, null]);
-  });
-});
