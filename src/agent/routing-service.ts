@@ -157,7 +157,8 @@ export class RoutingService implements BlockPlane, BgpHostRoutes {
       const prefix = route.destination.toString();
       out.push({
         prefix,
-        kind: route.nextHops.length === 0 && wantedBy !== 'bgp' ? 'blackhole' : wantedBy === 'static' ? 'static' : 'bgp',
+        kind:
+          route.nextHops.length === 0 && wantedBy !== 'bgp' ? 'blackhole' : wantedBy === 'static' ? 'static' : 'bgp',
         nextHops: route.nextHops.map((hop) => ({
           gateway: hop.gateway?.toString() ?? null,
           interface: hop.ifindex === null ? '' : (names.get(hop.ifindex) ?? `${hop.ifindex}`),

@@ -61,10 +61,14 @@ export function bgpRoutes(app: Hono, speaker: SpeakerHandle, agent: ResourceBgp 
     const { resources } = body;
     if (resources !== undefined) {
       if (!agent || !Array.isArray(resources)) {
-        throw new BrindleError('invalid-argument', agent ? 'resources is not a list' : 'this speaker has no resources', {
-          field: 'resources',
-          remedy: agent ? 'send a list of resources' : 'plan with a speaker file',
-        });
+        throw new BrindleError(
+          'invalid-argument',
+          agent ? 'resources is not a list' : 'this speaker has no resources',
+          {
+            field: 'resources',
+            remedy: agent ? 'send a list of resources' : 'plan with a speaker file',
+          },
+        );
       }
       const parsed = resources.map((resource: unknown) => parseResource(resource));
       return c.json(await agent.planResources(parsed, choice(body['mode'] ?? 'apply', ['apply', 'delete'], 'mode')));

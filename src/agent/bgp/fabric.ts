@@ -53,7 +53,9 @@ export function chooseFabric(hosts: readonly BgpHost[], spec: BGPFabricSpec = DE
   const zoneOf = (host: BgpHost): string => host.labels[spec.topologyLabel] ?? '';
   const servers = new Map<string, readonly BgpHost[]>();
   for (const zone of new Set(hosts.map(zoneOf))) {
-    const ranked = candidates.toSorted((a, b) => weight(zone, b.name) - weight(zone, a.name) || (a.name < b.name ? -1 : 1));
+    const ranked = candidates.toSorted(
+      (a, b) => weight(zone, b.name) - weight(zone, a.name) || (a.name < b.name ? -1 : 1),
+    );
     // A zone with too few of its own is served from others as well.
     const own = ranked.filter((host) => zoneOf(host) === zone);
     const others = ranked.filter((host) => zoneOf(host) !== zone);

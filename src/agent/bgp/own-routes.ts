@@ -64,14 +64,16 @@ export function ownRoutes(
 }
 
 /** `prefixAdvertisements`: every entry whose prefix holds the route adds its communities, by name or by value. */
-function advertisedCommunities({ communities, prefixAdvertisements }: BGPConfigurationSpec): (prefix: Prefix) => string[] {
+function advertisedCommunities({
+  communities,
+  prefixAdvertisements,
+}: BGPConfigurationSpec): (prefix: Prefix) => string[] {
   const named = new Map((communities ?? []).map(({ name, value }) => [name, value]));
   const entries = (prefixAdvertisements ?? []).map((entry) => ({
     prefix: Prefix.parseOrHost(entry.cidr),
     values: entry.communities.map((text) => named.get(text) ?? text),
   }));
-  return (prefix) =>
-    entries.flatMap((entry) => (entry.prefix.covers(prefix) ? entry.values : []));
+  return (prefix) => entries.flatMap((entry) => (entry.prefix.covers(prefix) ? entry.values : []));
 }
 
 export interface AggregateRules {
@@ -88,10 +90,7 @@ export interface AggregateRules {
  * blocks. `announced`: names of aggregates that the speaker originates already; only those may hide their parts, or a
  * peer would for a moment have neither.
  */
-export function aggregateRules(
-  aggregates: readonly BGPAggregate[],
-  announced: ReadonlySet<string>,
-): AggregateRules {
+export function aggregateRules(aggregates: readonly BGPAggregate[], announced: ReadonlySet<string>): AggregateRules {
   const filters: Record<string, FilterSpec> = {};
   for (const { metadata, spec } of aggregates) {
     const prefix = Prefix.parse(spec.cidr);

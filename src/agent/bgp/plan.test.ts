@@ -24,7 +24,11 @@ interface World {
   readonly more?: readonly Resource[];
 }
 
-function bgpPlanFor(hostName: string, { nodes, configurations, peers, more = [] }: World, options: Partial<BgpInput> = {}) {
+function bgpPlanFor(
+  hostName: string,
+  { nodes, configurations, peers, more = [] }: World,
+  options: Partial<BgpInput> = {},
+) {
   const resources = bgpResources([...nodes, ...configurations, ...peers, ...more].map((one) => parseResource(one)));
   return planOf({ hostName, resources, blocks: [], ...options });
 }
@@ -90,7 +94,11 @@ describe('bgpPlanFor', () => {
   it('says why there is no speaker, and what cannot be honoured', () => {
     assert.match(bgpPlanFor('h9', { nodes, configurations: [], peers: [] }).reason!, /h9/);
     const peers = [
-      resource('BGPPeer', 'secret', { peerIP: '10.0.0.0', asNumber: 65000, password: { secretKeyRef: { name: 's', key: 'k' } } }),
+      resource('BGPPeer', 'secret', {
+        peerIP: '10.0.0.0',
+        asNumber: 65000,
+        password: { secretKeyRef: { name: 's', key: 'k' } },
+      }),
       resource('BGPPeer', 'tor', { peerIP: '10.0.0.8', asNumber: 65000 }),
       resource('BGPPeer', 'twice', { peerIP: '10.0.0.8', asNumber: 65000 }),
     ];
@@ -102,4 +110,3 @@ describe('bgpPlanFor', () => {
     assert.equal(plan.problems.length, 2, plan.problems.join('\n'));
   });
 });
-

@@ -139,7 +139,10 @@ export function bgpPlanFor(input: BgpInput): BgpPlan {
     hostName,
   };
   const broken = brokenFilters(filters, problem);
-  const usable = <T extends PeerOptions & { readonly name: string }>(list: readonly T[], as: 'peers' | 'peerRanges'): T[] =>
+  const usable = <T extends PeerOptions & { readonly name: string }>(
+    list: readonly T[],
+    as: 'peers' | 'peerRanges',
+  ): T[] =>
     list
       .map((peer) => withKnownFilters(peer, filters, broken, problem))
       .filter((peer) => isValid({ ...base, [as]: [peer] }, peer.name, problem));
@@ -303,7 +306,8 @@ function tellUnsupported(
   }
   for (const { metadata, spec } of groups) {
     if (spec.interfaces?.length) problem(`BGPPeerGroup/${metadata.name}: spec.interfaces is not supported`);
-    if (spec.session.bfd?.multihop) problem(`BGPPeerGroup/${metadata.name}: spec.session.bfd.multihop is not supported`);
+    if (spec.session.bfd?.multihop)
+      problem(`BGPPeerGroup/${metadata.name}: spec.session.bfd.multihop is not supported`);
   }
 }
 

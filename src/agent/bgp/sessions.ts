@@ -39,7 +39,11 @@ export interface Sessions {
 }
 
 /** Sessions with the other hosts of the fabric. */
-export function fabricSessions(context: SessionContext, fabric: Fabric, configuration: BGPConfigurationSpec): PeerConfig[] {
+export function fabricSessions(
+  context: SessionContext,
+  fabric: Fabric,
+  configuration: BGPConfigurationSpec,
+): PeerConfig[] {
   const { self, groups, problem } = context;
   const group = groups.find((candidate) => candidate.spec.nodeMesh && holdsOn(self, candidate)) ?? null;
   const { nodeMeshMaxRestartTime, nodeMeshPassword } = configuration;
@@ -249,7 +253,10 @@ function addressSession(
   return { peers: [config], reverse: [], routes: reachableBy === undefined ? [] : [{ prefix, gateway: reachableBy }] };
 }
 
-function named(name: string, settings: Exclude<Settings, { refused: string }>): PeerOptions & { name: string; shutdown?: string | true } {
+function named(
+  name: string,
+  settings: Exclude<Settings, { refused: string }>,
+): PeerOptions & { name: string; shutdown?: string | true } {
   return { ...settings.options, name, ...(settings.shutdown !== null && { shutdown: settings.shutdown }) };
 }
 

@@ -42,7 +42,9 @@ export interface SettingsInput {
 }
 
 /** Options of a session, or why there must be none. */
-export type Settings = { readonly options: PeerOptions; readonly shutdown: string | true | null } | { readonly refused: string };
+export type Settings =
+  | { readonly options: PeerOptions; readonly shutdown: string | true | null }
+  | { readonly refused: string };
 
 /** The group that a BGPPeer is a member of on this host: the first by name. */
 export function groupOf(peer: BGPPeer, host: BgpHost, groups: readonly BGPPeerGroup[]): BGPPeerGroup | null {
@@ -64,7 +66,8 @@ export function settingsFor(input: SettingsInput): Settings {
   const key = passwordOf(input);
   if ('refused' in key) return key;
   const localAs = asNumberOf(own.localASNumber) ?? asNumberOf(session.localASNumber);
-  const families = session.families?.map((family): AddressFamily => (family === 'IPv4' ? 'ipv4' : 'ipv6')) ?? input.families;
+  const families =
+    session.families?.map((family): AddressFamily => (family === 'IPv4' ? 'ipv4' : 'ipv6')) ?? input.families;
   const restartTime = secondsOf(own.maxRestartTime) ?? secondsOf(session.restartTime) ?? DEFAULT_RESTART_TIME;
   const staleTime = secondsOf(session.longLivedStaleTime);
   const holdTime = secondsOf(session.holdTime);

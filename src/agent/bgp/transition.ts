@@ -63,7 +63,8 @@ export class Transition {
     for (const [name, { peer, since }] of this.#retiring) {
       // Without a fabric there is nothing to wait for; and another session with that address comes in its place.
       const isGone = !fabric.possible.has(name) && now - since >= GIVE_UP_MS;
-      if (fabric.mode === 'off' || wanted.has(name) || addresses.has(peer.address) || isGone) this.#retiring.delete(name);
+      if (fabric.mode === 'off' || wanted.has(name) || addresses.has(peer.address) || isGone)
+        this.#retiring.delete(name);
     }
     for (const [name, peer] of wanted) {
       const before = this.#current.get(name);
