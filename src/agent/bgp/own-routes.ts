@@ -17,7 +17,7 @@ export interface OwnBlock {
 
 /** A block whose pool has `disableBGPExport` is not announced. */
 export function isAnnounced(block: OwnBlock, { pools }: BgpResources): boolean {
-  return !pools.some(({ metadata, spec }) => metadata.name === block.pool && spec.disableBGPExport === true);
+  return !pools.some(({ metadata, spec }) => metadata.name === block.pool && spec.disableBGPExport);
 }
 
 /** Aggregates that this host announces now. */

@@ -180,7 +180,12 @@ function hostSession(context: SessionContext, other: BgpHost, options: HostSessi
   const { name, own, group, isClient, exported, refuse } = options;
   const overV4 = self.ipv4 !== null && other.ipv4 !== null;
   const overV6 = self.ipv6 !== null && other.ipv6 !== null;
-  if (!overV4 && !overV6) return [];
+  const addresses = overV4
+    ? { address: other.ipv4, localAddress: self.ipv4 }
+    : overV6
+      ? { address: other.ipv6, localAddress: self.ipv6 }
+      : null;
+  if (!addresses) return [];
   const families: AddressFamily[] = overV4 ? (overV6 ? ['ipv4', 'ipv6'] : ['ipv4']) : ['ipv6'];
   const settings = settingsFor({
     own,
@@ -195,12 +200,10 @@ function hostSession(context: SessionContext, other: BgpHost, options: HostSessi
     refuse(settings.refused);
     return [];
   }
-  const [address, localAddress] = overV4 ? [other.ipv4!, self.ipv4!] : [other.ipv6!, self.ipv6!];
   return [
     {
       ...named(name, settings),
-      address,
-      localAddress,
+      ...addresses,
       port: other.port,
       asNumber: other.asNumber,
       ...(isClient && { routeReflectorClient: true }),
