@@ -14,7 +14,8 @@ import { addAddresses, type TestNetns, testNetns, uniqueName, until } from '../s
 const root = resolve(import.meta.dirname, '../..');
 const work = mkdtempSync(join(tmpdir(), 'brindle-cni-'));
 const PLUGINS = { C: join(work, 'c'), 'the Node twin': join(work, 'twin') } as const;
-const PING = ['busybox', 'ping', '-c1', '-W5'] as const;
+/** Three packets: under heavy load the kernel may put a new interface into service after the first. */
+const PING = ['busybox', 'ping', '-c3', '-i0.2', '-W5'] as const;
 
 /** An agent in a namespace of its own, with a directory for its state. */
 class TestAgent {
