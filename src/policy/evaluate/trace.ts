@@ -33,7 +33,7 @@ export function describePacket({ protocol, destinationPort, sourcePort, icmp }: 
 export function explainMismatch(rule: PolicyRule, mismatch: Mismatch, packet: Packet): string {
   switch (mismatch) {
     case 'ipVersion':
-      return `the rule is for IPv${rule.ipVersion}, the packet is IPv${packet.family}`;
+      return `the rule is for IPv${packet.family === 4 ? 6 : 4}, the packet is IPv${packet.family}`;
     case 'protocol':
       return `protocol is ${protocolName(packet.protocol)}, not ${protocolName(rule.protocol ?? 0)}`;
     case 'notProtocol':

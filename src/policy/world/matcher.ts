@@ -48,11 +48,13 @@ const ALL_PORTS = { min: 1, max: 65_535 };
 
 export class RuleMatcher {
   readonly rule: PolicyRule;
+  readonly #icmpFamily: 4 | 6 | undefined;
   readonly #source: EntityMatcher;
   readonly #destination: EntityMatcher;
 
   constructor(rule: PolicyRule, world: Surroundings) {
     this.rule = rule;
+    this.#icmpFamily = icmpFamily(rule);
     this.#source = new EntityMatcher(rule.source, 'source', world);
     this.#destination = new EntityMatcher(rule.destination, 'destination', world);
   }
@@ -61,6 +63,7 @@ export class RuleMatcher {
   mismatch(packet: Packet): Mismatch | null {
     const { rule } = this;
     if (rule.ipVersion !== null && rule.ipVersion !== packet.family) return 'ipVersion';
+    if (this.#icmpFamily !== undefined && this.#icmpFamily !== packet.family) return 'ipVersion';
     if (rule.protocol !== null && rule.protocol !== packet.protocol) return 'protocol';
     if (rule.notProtocol !== null && rule.notProtocol === packet.protocol) return 'notProtocol';
     if (rule.icmp && !matchesIcmp(rule.icmp, packet)) return 'icmp';
@@ -70,6 +73,11 @@ export class RuleMatcher {
       this.#source.mismatch(packet.source, packet.sourcePort, packet.protocol)
     );
   }
+}
+
+/** Types of ICMP are those of IPv4, types of ICMPv6 those of IPv6: a rule that names one is for that family alone. */
+export function icmpFamily({ protocol, icmp, notIcmp }: PolicyRule): 4 | 6 | undefined {
+  return icmp || notIcmp ? ({ 1: 4, 58: 6 } as const)[protocol as 1 | 58] : undefined;
 }
 
 function matchesIcmp({ type, code }: IcmpType, { icmp }: Packet): boolean {
