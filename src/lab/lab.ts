@@ -66,10 +66,10 @@ export class Lab {
     const { topology, progress = () => {}, agents = true, signal } = options;
     const plan = makePlan(state.name, topology);
     for (const router of plan.routers) routerDriver(router).check();
-    refuseForeign(kernel, namespacesOf(plan));
     state.create();
     const step = (name: string, work: () => unknown): Promise<void> => timed(progress, name, work, signal);
     try {
+      refuseForeign(kernel, namespacesOf(plan));
       const lab = new Lab(state, { version: 1, topology, agents, createdAt: new Date().toISOString() }, kernel);
       await step('namespaces, wires and addresses', () => lab.#build(plan));
       await step('routers', () => plan.routers.forEach((router) => routerDriver(router).start(state, router)));
