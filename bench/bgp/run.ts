@@ -4,7 +4,7 @@
 // The load generator is one C process (load.c); its own processor time is printed, so that one sees it is not the limit.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, release, tmpdir } from 'node:os';
+import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -331,7 +331,13 @@ async function main(): Promise<void> {
   if (values['no-save']) return;
   const out = join(import.meta.dirname, '../results');
   mkdirSync(out, { recursive: true });
-  const machine = { processor: cpus()[0]?.model ?? '', cores: cpus().length, kernel: release(), node: process.version };
+  const machine = {
+    processor: cpus()[0]?.model ?? '',
+    cores: cpus().length,
+    kernel: release(),
+    node: process.version,
+    loadAverage: loadavg(),
+  };
   writeFileSync(
     join(out, 'bgp.json'),
     `${JSON.stringify({ when: new Date().toISOString(), machine, results: all }, null, 2)}\n`,

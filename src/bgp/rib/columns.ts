@@ -21,7 +21,7 @@ export function nextCapacity(capacity: number, needed: number): number {
   return next;
 }
 
-const CAPACITIES = [64, 4096, 1 << 18, 1 << 22];
+const CAPACITIES = [64, 4096, 1 << 16, 1 << 18, 1 << 20, 1 << 22];
 
 /** Queue of row numbers in which a row is at most once: what is queued again keeps its place. */
 export class RowQueue {

@@ -370,10 +370,17 @@ function hash4(address: number, bits: number): number {
   return (hash & ~7) | (index & 7);
 }
 
+/** As for IPv4: the last three bits of the prefix choose the slot within a cache line. */
 function hash6(a: number, b: number, c: number, d: number, bits: number): number {
-  let hash = Math.imul(a ^ bits, 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 15) ^ b, 0xc2b2ae35);
-  hash = Math.imul(hash ^ (hash >>> 13) ^ c, 0x27d4eb2f);
-  hash = Math.imul(hash ^ (hash >>> 15) ^ d, 0x165667b1);
-  return hash ^ (hash >>> 16);
+  const word = (bits - 1) >> 5;
+  const shift = 31 - ((bits - 1) & 31);
+  const last = word === 0 ? a : word === 1 ? b : word === 2 ? c : word === 3 ? d : 0;
+  const low = (last >>> shift) & 7;
+  const rest = last & ~(7 << shift);
+  let hash = Math.imul((word === 0 ? rest : a) ^ bits, 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 15) ^ (word === 1 ? rest : b), 0xc2b2ae35);
+  hash = Math.imul(hash ^ (hash >>> 13) ^ (word === 2 ? rest : c), 0x27d4eb2f);
+  hash = Math.imul(hash ^ (hash >>> 15) ^ (word === 3 ? rest : d), 0x165667b1);
+  hash ^= hash >>> 16;
+  return (hash & ~7) | low;
 }
