@@ -31,6 +31,7 @@ import { keyText, kindKey, type Resource } from '#model/resource.ts';
 import { KINDS } from '#model/registry.ts';
 import type { WorkloadEndpoint } from '#model/workload-endpoint.ts';
 import { Prefix } from '#net/prefix.ts';
+import type { Subscription } from '#netlink/api.ts';
 import { NetlinkNftDriver } from '#nft/netlink/netlink-driver.ts';
 import { parseSelector } from '#policy/selector/selector.ts';
 import { bgpRoutes } from './api/bgp.ts';
@@ -49,6 +50,8 @@ import { startSpeakerThread } from './speaker-thread.ts';
 
 /** How often journal, store, interfaces and containers are compared, in ms; two such looks release an address. */
 const REPAIR_EVERY = 60_000;
+/** How long addresses of the host must be quiet before they are read again, in ms. */
+const SETTLE = 500;
 /** An ADD that comes before the first snapshot waits this long for it, in ms. */
 const READY_PATIENCE = 20_000;
 
@@ -86,6 +89,8 @@ export class Agent {
   #storeTrouble: string | null = null;
   #repairTimer: TimerHandle | null = null;
   #stopped = false;
+  #addresses: Subscription | null = null;
+  #addressTimer: TimerHandle | null = null;
 
   /** Starts an agent. Throws what stops it from serving at all: the socket is taken, the kernel refuses, the store is corrupt. */
   static async start(options: AgentOptions): Promise<Agent> {
@@ -249,6 +254,8 @@ export class Agent {
     if (this.#stopped) return;
     this.#stopped = true;
     this.#repairTimer?.cancel();
+    this.#addressTimer?.cancel();
+    this.#addresses?.close();
     this.#informer.stop();
     await this.#server.close();
     await this.#bgp.stop(mode);
@@ -276,6 +283,11 @@ export class Agent {
     await this.#wiring.cleanLeftovers();
     for (const attachment of this.#ipam.attachments()) this.#endpoints.attach(attachment.endpoint);
     this.blocksChanged();
+    this.#readHostInterfaces();
+    this.#addresses = this.#kernel.host.netlink.subscribe({
+      topics: ['address', 'link'],
+      onEvents: () => this.#hostInterfacesChanged(),
+    });
     await this.#server.listen();
     this.#informer.start();
     this.#log.info({ host: this.config.hostName, socket: this.socketPath }, 'agent started');
@@ -382,6 +394,27 @@ export class Agent {
   *#knownResources(): Generator<Resource> {
     yield* this.#endpoints.values();
     for (const resource of this.#informer.resources()) if (!this.#endpoints.owns(resource)) yield resource;
+  }
+
+  /** Container interfaces come and go by the hundred; the host's own addresses are read once they have settled. */
+  #hostInterfacesChanged(): void {
+    this.#addressTimer ??= this.#clock.after(SETTLE, () => {
+      this.#addressTimer = null;
+      this.#readHostInterfaces();
+      this.#containerWiring.forgetMtu();
+      this.#pipeline.schedule();
+    });
+  }
+
+  #readHostInterfaces(): void {
+    const { netlink } = this.#kernel.host;
+    const names = new Map(netlink.listLinks().map((link) => [link.index, link.name]));
+    const byAddress = new Map<string, string>();
+    for (const { address, ifindex } of netlink.listAddresses()) {
+      const name = names.get(ifindex);
+      if (name !== undefined && !address.isLinkLocal()) byAddress.set(address.toString(), name);
+    }
+    this.#calc.setHostInterfaces(byAddress);
   }
 
   /** DEL and STATUS are served at once; the others need the first snapshot. */

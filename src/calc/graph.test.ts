@@ -230,6 +230,27 @@ describe('CalcGraph', () => {
     assert.deepEqual([...state.sets.get(set)!.members], ['10.9.0.2,tcp,53']);
   });
 
+  it('finds the interface of a host endpoint that is known by its addresses', () => {
+    const graph = graphOf();
+    const state = new Accumulator();
+    graph.update({
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'HostEndpoint',
+      metadata: { name: 'uplink' },
+      spec: { node: HOST, expectedIPs: ['192.0.2.1', '2001:db8::1'] },
+    });
+    state.apply(graph.flush());
+    assert.equal(state.endpoints.size, 0);
+    assert.match(graph.problems[0]!.error, /expectedIPs/);
+    graph.setHostInterfaces(new Map([['2001:db8::1', 'eth7']]));
+    state.apply(graph.flush());
+    assert.equal(state.endpoints.get('HostEndpoint/uplink')!.interfaceName, 'eth7');
+    assert.deepEqual(graph.problems, []);
+    graph.setHostInterfaces(new Map());
+    state.apply(graph.flush());
+    assert.equal(state.endpoints.size, 0);
+  });
+
   it('any order of events, with and without coalescing, gives the state of the present resources', () => {
     const labels = fc.dictionary(fc.constantFrom('app', 'role'), fc.constantFrom('web', 'db', 'client'), {
       maxKeys: 2,

@@ -77,6 +77,7 @@ export class CalcGraph {
   readonly #toldEndpoints = new Map<string, string>();
   readonly #toldPolicies = new Set<string>();
   readonly #blocks = new Map<string, boolean>();
+  #hostInterfaces: ReadonlyMap<string, string> = new Map();
   readonly #problems = new Map<string, ResourceProblem>();
   #inSync: 'no' | 'now' | 'told' = 'no';
 
@@ -152,6 +153,17 @@ export class CalcGraph {
     const id = keyText(key);
     this.#removeLocal(id);
     this.#sets.removeItem(id);
+  }
+
+  /**
+   * Which interface of this host has which address: a host endpoint may be known by its addresses alone. One whose interface
+   * is not there is not told to the dataplane.
+   */
+  setHostInterfaces(byAddress: ReadonlyMap<string, string>): void {
+    this.#hostInterfaces = byAddress;
+    for (const [id, { data }] of this.#localEndpoints) {
+      if (data.kind === 'host' && data.interfaceName === null) this.#policies.dirtyEndpoints.add(id);
+    }
   }
 
   /** A block of this host has come or gone. */
@@ -325,6 +337,14 @@ export class CalcGraph {
     }
   }
 
+  #interfaceOf({ addresses }: EndpointData): string | null {
+    for (const address of addresses) {
+      const name = this.#hostInterfaces.get(address.toString());
+      if (name !== undefined) return name;
+    }
+    return null;
+  }
+
   #flushPolicy(id: string, out: DesiredUpdate[], gone: DesiredUpdate[]): void {
     const policy = this.#policies.policy(id);
     if (!policy || policy.staged || !this.#policies.isActive(id)) {
@@ -379,7 +399,14 @@ export class CalcGraph {
       if (this.#toldEndpoints.delete(id)) gone.push({ type: 'endpoint-removed', id: name });
       return;
     }
-    const { data, interfaceName } = endpoint;
+    const { data } = endpoint;
+    const interfaceName = endpoint.interfaceName || this.#interfaceOf(data);
+    if (interfaceName === null) {
+      if (this.#toldEndpoints.delete(id)) gone.push({ type: 'endpoint-removed', id: name });
+      this.#problems.set(id, { key: id, error: 'no interface of this host has an address of spec.expectedIPs' });
+      return;
+    }
+    if (data.kind === 'host') this.#problems.delete(id);
     const desired: DesiredEndpoint = {
       id: name,
       kind: data.kind,
