@@ -657,5 +657,6 @@ const PLAIN = {
   extendedNextHop: [],
   gracefulRestart: null,
   longLived: [],
+  longLivedAware: false,
   addPath: [],
 } as const;

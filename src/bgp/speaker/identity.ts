@@ -137,6 +137,7 @@ export function capabilitiesOf(
       families: graceful.enabled ? families.map((family) => ({ family, forwarding })) : [],
     },
     longLived: longLived ? families.map((family) => ({ family, forwarding, staleTime: longLived.staleTime })) : [],
+    longLivedAware: true,
     addPath:
       add === 'none' ? [] : families.map((family) => ({ family, send: add !== 'receive', receive: add !== 'send' })),
     hostName: speaker.hostName ?? null,

@@ -446,7 +446,7 @@ export class Speaker implements PeerHost {
       nextHopAddress(family, connection.localAddress, entry.config, siblings);
     const own = IpAddress.tryParse(connection.localAddress);
     const linkLocal = own?.family === 6 && own.isLinkLocal() ? own : null;
-    const llgr = (family: AddressFamily): boolean => open.capabilities.longLived.some((f) => f.family === family);
+    const { longLivedAware } = open.capabilities;
     this.rib.peerUp(entry.rib, {
       codec: negotiated.codec,
       routerId: open.routerId,
@@ -454,7 +454,7 @@ export class Speaker implements PeerHost {
       localLinkLocal: linkLocal,
       zone:
         linkLocal && entry.config.interface !== undefined ? this.#transport.interfaceIndex(entry.config.interface) : 0,
-      longLivedStale: { ipv4: llgr('ipv4'), ipv6: llgr('ipv6') },
+      longLivedStale: { ipv4: longLivedAware, ipv6: longLivedAware },
     });
     this.#deferral.hold(entry);
     this.#helper.returned(entry, session);

@@ -41,6 +41,8 @@ export interface Capabilities {
   readonly extendedNextHop: readonly AddressFamily[];
   readonly gracefulRestart: GracefulRestartCapability | null;
   readonly longLived: readonly LongLivedFamily[];
+  /** The capability of RFC 9494 is there, if only without families: the sender understands long-lived stale routes. */
+  readonly longLivedAware: boolean;
   readonly addPath: readonly AddPathFamily[];
   readonly hostName: string | null;
   readonly unknown: readonly { readonly code: number; readonly value: Uint8Array }[];
@@ -55,6 +57,7 @@ export const NO_CAPABILITIES: Capabilities = {
   extendedNextHop: [],
   gracefulRestart: null,
   longLived: [],
+  longLivedAware: false,
   addPath: [],
   hostName: null,
   unknown: [],
@@ -211,10 +214,11 @@ export const CAPABILITIES: ReadonlyMap<number, Codec> = new Map<number, Codec>([
           if (family) families.push({ family, forwarding: (buf[p + 3]! & 0x80) !== 0, staleTime });
         }
         draft.longLived = families;
+        draft.longLivedAware = true;
         return true;
       },
       encode(c) {
-        if (c.longLived.length === 0) return [];
+        if (!c.longLivedAware && c.longLived.length === 0) return [];
         const out = new OctetWriter(14);
         for (const f of c.longLived) {
           out

@@ -267,6 +267,7 @@ const capabilities: fc.Arbitrary<Capabilities> = record({
     }),
   ),
   longLived: fc.constantFrom([] as const, [{ family: 'ipv6', forwarding: false, staleTime: 0x123456 }] as const),
+  longLivedAware: fc.constant(true),
   addPath: fc.constantFrom([] as const, [{ family: 'ipv4', send: true, receive: false }] as const),
   hostName: fc.option(fc.constant('a-host')),
   unknown: fc.array(record({ code: fc.integer({ min: 200, max: 250 }), value: fc.uint8Array({ maxLength: 255 }) }), {
