@@ -51,5 +51,8 @@ bench-bgp: build ## BGP against BIRD, FRR and GoBGP (root, gcc, bird2, frr, gobg
 	$(NODE) bench/bgp/core.ts
 	$(NODE) bench/bgp/run.ts --repeat 3
 
+soak: $(NODE) ## long runs: a million mutated BGP messages
+	BRINDLE_FUZZ=1000000 $(NODE) --test src/bgp/wire/fuzz.test.ts
+
 clean: ## remove what was built
 	rm -rf dist

@@ -96,7 +96,7 @@ peers:
   - {name: c, address: ${c.theirs}, asNumber: 65004, import: all, export: all}`);
     for (const name of ['a', 'b', 'c']) await speaker.established(name);
     await until('both paths', async () => (await receiver.routes('brindle')).length === 2);
-    const paths = (await receiver.routes('brindle')).map((r) => r.attributes['as_path']).toSorted();
+    const paths = (await receiver.routes('brindle')).map((r) => String(r.attributes['as_path'])).toSorted();
     assert.deepEqual(paths, ['65001 65003', '65001 65004']);
   });
 

@@ -132,7 +132,7 @@ export class ScriptedPeer {
   listening = true;
   #silent = false;
 
-  constructor(world: World, address: string, capabilities: Partial<Capabilities> = {}) {
+  constructor(world: Pick<World, 'network'>, address: string, capabilities: Partial<Capabilities> = {}) {
     this.address = address;
     this.capabilities = {
       ...NO_CAPABILITIES,
