@@ -37,8 +37,8 @@ describe('BFD', () => {
 
       await stage.us.run('ip', 'link', 'set', 'eth1', 'down');
       const down = await until('the routes are gone', async () => {
-        const peer = await speaker.peer('bird');
-        return !(await speaker.prefixes()).includes('10.2.0.0/16') && peer;
+        const gone = !(await speaker.prefixes()).includes('10.2.0.0/16');
+        return gone && (await speaker.peer('bird'));
       });
       assert.equal(down.lastReset?.by, 'local');
       assert.match(down.lastReset?.reason ?? '', /BFD/);
