@@ -222,6 +222,7 @@ export class Agent {
       storeTrouble: () => this.#storeTrouble,
       isSynced: () => this.#isReady,
       version: options.version,
+      settled: () => this.#pipeline.settled(),
       resources: () => this.#knownResources(),
     });
     const app = agentApi(report);

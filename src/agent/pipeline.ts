@@ -72,6 +72,12 @@ export class Pipeline {
     if (forPolicy.length > 0) await policy.apply(forPolicy);
   }
 
+  /** Sends what has changed and resolves when all that was ever sent is in force, or was refused and is reported. */
+  async settled(): Promise<void> {
+    await this.commit();
+    await this.#options.policy.apply([]);
+  }
+
   /** As `commit`, at the end of this turn of the event loop, for callers that need not wait. */
   schedule(): void {
     if (this.#scheduled) return;

@@ -35,6 +35,8 @@ export interface AgentReportOptions {
   readonly storeTrouble: () => string | null;
   readonly isSynced: () => boolean;
   readonly version: string;
+  /** Resolves when all that is known is in force. */
+  readonly settled: () => Promise<void>;
   /** Every resource of the store that is known, and the host's own endpoints. */
   readonly resources: () => Iterable<Resource>;
 }
@@ -130,9 +132,11 @@ export class AgentReport implements AgentView {
     });
   }
 
-  policyState(): PolicyState {
-    const { config, dataplane, resources } = this.#parts;
-    return { host: config.hostName, resources: [...resources()], failures: dataplane.failures() };
+  async policyState(): Promise<PolicyState> {
+    const { config, dataplane, resources, settled } = this.#parts;
+    const known = [...resources()];
+    await settled().catch(() => undefined); // what is not in force stands among the failures
+    return { host: config.hostName, resources: known, failures: dataplane.failures() };
   }
 
   async metrics(): Promise<string> {

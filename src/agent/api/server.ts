@@ -12,7 +12,8 @@ export interface AgentView {
   /** Writes a damaged IPAM journal anew from what can be read of it; addresses are handed out again then. */
   rebuildIpam(): Promise<void>;
   policyCounters(): Promise<readonly PolicyCounter[]>;
-  policyState(): PolicyState;
+  /** Of a moment when all that is told is in force, as far as it is not among the failures. */
+  policyState(): Promise<PolicyState>;
   /** Prometheus text. */
   metrics(): Promise<string>;
 }
@@ -32,7 +33,7 @@ export function agentApi(view: AgentView): Hono {
     return c.json({});
   });
   app.get('/v1/policy/counters', async (c) => c.json(await view.policyCounters()));
-  app.get('/v1/policy/state', (c) => c.json(view.policyState()));
+  app.get('/v1/policy/state', async (c) => c.json(await view.policyState()));
   app.get('/metrics', async (c) => c.text(await view.metrics()));
   return app;
 }
