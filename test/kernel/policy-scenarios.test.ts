@@ -62,6 +62,7 @@ describe('policy with real packets', { timeout: 600_000 }, () => {
   });
 
   it(`agrees with the evaluator in ${WORLDS} generated worlds`, async () => {
+    const before = compared;
     const seed = Date.now() & 0x7fffffff;
     const worlds = fc.sample(randomWorld, { numRuns: WORLDS, seed });
     const flows = fc.sample(randomFlow, { numRuns: WORLDS * FLOWS, seed });
@@ -90,5 +91,6 @@ describe('policy with real packets', { timeout: 600_000 }, () => {
         throw error;
       });
     }
+    assert.ok(compared - before > WORLDS * 5, `${compared - before} flows`);
   });
 });

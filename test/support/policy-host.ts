@@ -307,6 +307,7 @@ export class PolicyHost {
     await this.#conntrack.delete(await this.#conntrack.list(() => true));
     const words = await this.traffic.round(probes);
     for (const [i, word] of words.entries()) {
+      if (word === 'busy') continue; // two flows of one round with the same ports
       assert.ok(word === 'open' || word === 'silent', `${JSON.stringify(flows[places[i]!])}: ${word}`);
       results[places[i]!] = word === 'open' ? 'allow' : 'deny';
     }

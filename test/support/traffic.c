@@ -4,7 +4,7 @@
 //   listen NS PROTOCOL PORT        TCP and UDP: answers on this port; others: reports what arrives (PORT is ignored)
 //   probe ID NS PROTOCOL SOURCE|- DESTINATION SOURCE-PORT PORT TYPE CODE
 //     answers `ID open` when an answer came (TCP handshake, UDP echo) or, of other protocols, when the packet has arrived at
-//     one of the namespaces; `ID closed` when it was refused; nothing while nothing comes
+//     one of the namespaces; `ID closed` when it was refused; `ID busy` when the source port is in use; nothing while nothing comes
 //   connect ID NS SOURCE|- DESTINATION SOURCE-PORT PORT     a TCP connection that stays; `ID open`, `ID closed`
 //   say ID                         sends an octet over it; `ID echo` when it comes back
 //   drop ID                        forgets a probe or connection that is not answered
@@ -190,10 +190,10 @@ static void begin(int kind, int id, int ns, int protocol, const char *source, co
   if (protocol == IPPROTO_TCP) setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
   const char *own = strcmp(source, "-") ? source : family == AF_INET6 ? "::" : "0.0.0.0";
   socklen_t own_length = address(&from, own, raw ? 0 : source_port);
-  if (bind(fd, (void *)&from, own_length)) fail("bind to the source");
-  if (connect(fd, (void *)&to, length) && errno != EINPROGRESS) {
+  if (bind(fd, (void *)&from, own_length) || (connect(fd, (void *)&to, length) && errno != EINPROGRESS)) {
+    int taken = errno == EADDRINUSE || errno == EADDRNOTAVAIL;
     close(fd);
-    return answer(id, "unreachable");
+    return answer(id, taken ? "busy" : "unreachable");
   }
   if (raw) {
     uint8_t packet[SIZE];

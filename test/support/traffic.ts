@@ -61,7 +61,7 @@ export class Traffic {
     return new Traffic(spawn(program, { stdio: ['pipe', 'pipe', 'pipe'] }));
   }
 
-  /** Sends all probes at once; returns what became of each: `open`, `closed`, `unreachable` or `silent`. */
+  /** Sends all probes at once; returns what became of each: `open`, `closed`, `unreachable`, `silent`, or `busy` (not sent). */
   async round(probes: readonly Probe[]): Promise<string[]> {
     for (const { to, protocol, port } of probes) this.#listen(to, protocol, port ?? 0);
     await this.#sync();
