@@ -334,11 +334,10 @@ export class PolicyHost {
       this.#outsideHas(address);
       return this.#outside.path;
     };
-    const [paths, source] = [[pathOf(from, pair[0]), pathOf(to, pair[1])], pair[0].toString()] as const;
     return {
-      from: paths[0]!,
-      to: paths[1]!,
-      source,
+      from: pathOf(from, pair[0]),
+      to: pathOf(to, pair[1]),
+      source: pair[0].toString(),
       destination: pair[1].toString(),
       protocol,
       port,
