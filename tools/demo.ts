@@ -12,6 +12,7 @@ import { down, Lab } from '#lab/lab.ts';
 import { PingStream, probeTcp } from '#lab/probe.ts';
 import { processesOf, until } from '#lab/processes.ts';
 import { routerDriver } from '#lab/routers/drivers.ts';
+import { namespaceOf } from '#lab/plan.ts';
 import { LabState } from '#lab/state.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -114,7 +115,9 @@ function machine(): Machine {
     execFileSync(program, args, { encoding: 'utf8' }).split('\n').filter(Boolean);
   let namespaces: string[] = [];
   try {
-    namespaces = readdirSync('/run/netns').filter((name) => name.startsWith('brindle-'));
+    // Only those of this fabric: another lab may come or go beside it.
+    const own = new RegExp(`^${namespaceOf(LAB, '')}(h\\d+|tor1)(\\.|$)`);
+    namespaces = readdirSync('/run/netns').filter((name) => own.test(name));
   } catch {
     // none were ever made
   }
