@@ -8,6 +8,8 @@ import type { Attachment } from '#model/attachment.ts';
 import { IpAddress } from '#net/address.ts';
 
 const ETHERNET_MTU = 1500;
+/** Addresses that only a default route leads to: the dummy address of RFC 7600, and one of the discard prefix of RFC 6666. */
+const OUTSIDE = [IpAddress.parse('192.0.0.8'), IpAddress.parse('100::1')];
 
 /** Told of each interface that was made, with its index on the host. */
 export type OnWired = (hostInterface: string, index: number, addresses: readonly IpAddress[]) => void;
@@ -70,15 +72,12 @@ export class ContainerWiring implements Wiring {
     this.#mtu = null;
   }
 
-  /** The least MTU of the interfaces that default routes leave by: no encapsulation, so nothing is taken off. */
+  /** The least MTU of the interfaces that traffic to the outside leaves by: no encapsulation, so nothing is taken off. */
   #fabricMtu(): number {
     if (this.#mtu !== null) return this.#mtu;
     const { netlink } = this.#kernel.host;
-    const links = new Map(netlink.listLinks().map((link) => [link.index, link]));
-    const mtus = netlink
-      .listRoutes({})
-      .filter((route) => route.destination.length === 0 && route.type === 'unicast')
-      .flatMap((route) => route.nextHops.map((hop) => (hop.ifindex === null ? undefined : links.get(hop.ifindex)?.mtu)))
+    const mtus = OUTSIDE.flatMap((address) => netlink.lookupRoute(address)?.nextHops ?? [])
+      .map((hop) => (hop.ifindex === null ? undefined : netlink.getLink(hop.ifindex)?.mtu))
       .filter((mtu) => mtu !== undefined);
     this.#mtu = mtus.length > 0 ? Math.min(...mtus) : ETHERNET_MTU;
     return this.#mtu;
