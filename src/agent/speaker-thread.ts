@@ -18,7 +18,7 @@ export interface SpeakerThreadOptions {
 }
 
 /** Heap limits of the thread in MiB. The tables lie outside the heap, in typed arrays. */
-const LIMITS = { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 16, stackSizeMb: 4 };
+const LIMITS = { maxOldGenerationSizeMb: 1024, maxYoungGenerationSizeMb: 4, stackSizeMb: 4 };
 
 export function startSpeakerThread(options: SpeakerThreadOptions): WorkerSpeaker {
   const workerData: WorkerStart = {
