@@ -109,6 +109,8 @@ export class Agent {
       files: systemFiles,
       journalPath: join(config.stateDirectory, 'attachments.journal'),
       matches: (selector, labels) => parseSelector(selector).matches(labels),
+      cooldown: config.ipam.cooldownSeconds,
+      ...(config.ipam.maxBlocks !== undefined && { maxBlocks: config.ipam.maxBlocks }),
       onBlocksChanged: () => holder.agent?.blocksChanged(),
     });
     const agent = new Agent(options, { clock, store, kernel, ipam });
@@ -129,8 +131,9 @@ export class Agent {
     this.#dataplane = new Dataplane({
       driver: NetlinkNftDriver.open(),
       logger: log.child({ part: 'policy' }),
+      render: { natAddresses: { 4: config.nat.ipv4Address ?? null, 6: config.nat.ipv6Address ?? null } },
     });
-    this.#calc = new CalcGraph({ hostName, implicitNamespaces: true });
+    this.#calc = new CalcGraph({ hostName, implicitNamespaces: true, natExclusions: config.nat.exclusions });
     this.#publisher = new EndpointPublisher({ store: this.#store, clock: this.#clock, log });
     this.#endpoints = new LocalEndpoints({
       hostName,

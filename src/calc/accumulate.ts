@@ -6,6 +6,7 @@ import type {
   DesiredBlock,
   DesiredEndpoint,
   DesiredPolicy,
+  DesiredPools,
   DesiredSet,
   DesiredState,
   DesiredUpdate,
@@ -16,6 +17,7 @@ export class Accumulator implements DesiredState {
   readonly policies = new Map<string, DesiredPolicy>();
   readonly endpoints = new Map<string, DesiredEndpoint>();
   readonly blocks = new Map<string, DesiredBlock>();
+  pools: DesiredPools = { masqueraded: [], direct: [] };
 
   /** Throws `internal` when the batch breaks the contract of DesiredUpdate. */
   apply(updates: readonly DesiredUpdate[]): void {
@@ -62,6 +64,9 @@ export class Accumulator implements DesiredState {
         break;
       case 'block-removed':
         this.blocks.delete(update.cidr);
+        break;
+      case 'pools':
+        this.pools = update.pools;
         break;
       case 'in-sync':
         break;

@@ -7,6 +7,7 @@ import type { DesiredEndpoint, DesiredPolicy, DesiredUpdate } from '#model/desir
 import type { HostEndpoint } from '#model/host-endpoint.ts';
 import type { KubernetesNode, Namespace, Pod, ServiceAccount } from '#model/kubernetes-objects.ts';
 import type { NetworkSet } from '#model/network-set.ts';
+import type { IPPool } from '#model/ip-pool.ts';
 import type { Node } from '#model/node.ts';
 import type { Profile } from '#model/profile.ts';
 import { keyOf, keyText, type Resource, type ResourceKey } from '#model/resource.ts';
@@ -32,6 +33,7 @@ import { tierData } from '#policy/order.ts';
 import { plainRule, type PolicyRule, type ProfileData } from '#policy/policy.ts';
 import { checkedPolicy } from './checked-policy.ts';
 import { LocalPolicies } from './local-policies.ts';
+import { type NatExclusions, OutgoingNat } from './outgoing-nat.ts';
 import { Services, SERVICE_KINDS } from './services.ts';
 import { SetMembers } from './set-members.ts';
 
@@ -43,6 +45,8 @@ export interface CalcOptions {
    * Otherwise its endpoints are closed.
    */
   readonly implicitNamespaces: boolean;
+  /** What containers of natOutgoing pools reach by their own address; the pools only when absent. */
+  readonly natExclusions?: NatExclusions;
 }
 
 /** What a resource in the store that cannot be used is worth: a line for its status. */
@@ -65,6 +69,7 @@ export class CalcGraph {
   readonly #sets = new SetMembers();
   readonly #policies = new LocalPolicies();
   readonly #services = new Services();
+  readonly #nat: OutgoingNat;
   readonly #profiles = new Map<string, ProfileData>();
   /** Namespaces that only their endpoints imply. */
   readonly #implied = new Set<string>();
@@ -83,6 +88,7 @@ export class CalcGraph {
 
   constructor(options: CalcOptions) {
     this.#options = options;
+    this.#nat = new OutgoingNat(options.natExclusions ?? 'IPPoolsOnly');
     this.#setProfile(DEFAULT_ALLOW_PROFILE);
   }
 
@@ -137,6 +143,10 @@ export class CalcGraph {
       case 'Node':
       case 'Node.core':
         this.#sets.removeNode(text);
+        this.#nat.removeHost(text);
+        break;
+      case 'IPPool':
+        this.#nat.removePool(text);
         break;
       default:
         break;
@@ -192,6 +202,8 @@ export class CalcGraph {
       else gone.push({ type: 'block-removed', cidr });
     }
     this.#blocks.clear();
+    const pools = this.#nat.takeChanged();
+    if (pools) middle.push({ type: 'pools', pools });
     if (this.#sets.usesServices) {
       const services = this.#services.takeChanged();
       if (services) this.#sets.setServices(services);
@@ -249,6 +261,9 @@ export class CalcGraph {
         this.#sets.setItem(id, { labels, parents, nets: nets.map(String), ports: [] });
         break;
       }
+      case 'IPPool':
+        this.#nat.setPool(id, resource as IPPool);
+        break;
       case 'Node': {
         const { bgp, addresses = [] } = (resource as Node).spec;
         this.#setNode(id, resource, [bgp?.ipv4Address, bgp?.ipv6Address, ...addresses.map(({ address }) => address)]);
@@ -270,8 +285,9 @@ export class CalcGraph {
     const addresses = texts
       .map((text) => IpAddress.tryParse(text?.split('/')[0] ?? ''))
       .filter((address) => address !== null);
-    const nets = new Set(addresses.map((address) => Prefix.host(address).toString()));
-    this.#sets.setNode(id, metadata.labels ?? {}, [...nets]);
+    const nets = [...new Set(addresses.map((address) => Prefix.host(address).toString()))];
+    this.#sets.setNode(id, metadata.labels ?? {}, nets);
+    this.#nat.setHost(id, nets);
   }
 
   #setLocal(data: EndpointData, interfaceName: string): void {

@@ -14,6 +14,7 @@ import type { CommitFailure, ForeignChange, NftDriver } from '#nft/driver.ts';
 import { Transaction } from '#nft/transaction.ts';
 import { EndpointManager } from './managers/endpoint-manager.ts';
 import { HOST_OWNER, HostEndpointManager } from './managers/host-endpoint-manager.ts';
+import { NAT_OWNER, NatManager } from './managers/nat-manager.ts';
 import { PolicyManager } from './managers/policy-manager.ts';
 import { type Built, Reconciler } from './reconciler.ts';
 import { baseChains, DISPATCH_FROM, DISPATCH_TO } from './render/base.ts';
@@ -60,6 +61,7 @@ export class Dataplane {
   readonly #policies: PolicyManager;
   readonly #endpoints: EndpointManager;
   readonly #hosts: HostEndpointManager;
+  readonly #nat: NatManager;
   #inSync = false;
   #started = false;
   #stopped = false;
@@ -84,6 +86,7 @@ export class Dataplane {
     const shapes: PolicyShapes = (id) => this.#policies.shape(id);
     this.#endpoints = new EndpointManager(this.#reconciler, this.#options, this.#status, shapes);
     this.#hosts = new HostEndpointManager(this.#reconciler, this.#options, this.#status, shapes);
+    this.#nat = new NatManager(this.#reconciler, this.#options, this.#status);
     for (const chain of baseChains(this.#options)) this.#reconciler.wantChain('base', chain);
   }
 
@@ -112,7 +115,7 @@ export class Dataplane {
   }
 
   /** How an object fares; null when it is not known. `kind` is that of the update which told of it. */
-  status(kind: 'endpoint' | 'policy' | 'set', id: string): ObjectStatus | null {
+  status(kind: 'endpoint' | 'policy' | 'set' | 'nat', id: string): ObjectStatus | null {
     return this.#status.get(`${kind}:${id}`);
   }
 
@@ -195,6 +198,9 @@ export class Dataplane {
       case 'block':
       case 'block-removed':
         return true; // the route manager's
+      case 'pools':
+        this.#nat.update(update.pools);
+        return true;
       case 'in-sync':
         this.#inSync = true;
         return true;
@@ -289,6 +295,7 @@ export class Dataplane {
     const { transaction } = built;
     const owner = failure.command === null ? transaction.errorOwner : (transaction.owners[failure.command] ?? null);
     if (owner === HOST_OWNER) return this.#hosts.refuse(errorText(failure.error));
+    if (owner === NAT_OWNER) return this.#nat.refuse(errorText(failure.error));
     const match = owner === null ? null : /^(endpoint|policy|set):(.*)$/s.exec(owner);
     if (!match) return false;
     const [, kind, id = ''] = match;

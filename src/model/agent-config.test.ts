@@ -10,6 +10,8 @@ describe('parseAgentConfig', () => {
       runDirectory: '/run/brindle',
       stateDirectory: '/var/lib/brindle',
       logLevel: 'info',
+      nat: { exclusions: 'IPPoolsOnly' },
+      ipam: { cooldownSeconds: 0 },
     });
   });
   it('takes what the file says', () => {
@@ -21,6 +23,19 @@ describe('parseAgentConfig', () => {
     assert.equal(config.hostName, 'h1');
     assert.deepEqual(config.store, { embedded: { path: '/x' } });
     assert.deepEqual(config.metrics, { listen: '127.0.0.1', port: 9095 });
+  });
+  it('takes what is said of NAT and of addresses', () => {
+    const { nat, ipam } = parseAgentConfig(
+      { nat: { exclusions: 'IPPoolsAndHostIPs', ipv6Address: '2001:db8::1' }, ipam: { maxBlocks: 4 } },
+      'f',
+      'm',
+    );
+    assert.deepEqual(nat, { exclusions: 'IPPoolsAndHostIPs', ipv6Address: '2001:db8::1' });
+    assert.deepEqual(ipam, { cooldownSeconds: 0, maxBlocks: 4 });
+    assert.throws(
+      () => parseAgentConfig({ nat: { ipv4Address: '::1' }, ipam: { cooldownSeconds: 1201 } }, 'f', 'm'),
+      /nat\.ipv4Address[^]*ipam\.cooldownSeconds/,
+    );
   });
   it('names everything that is wrong', () => {
     assert.throws(

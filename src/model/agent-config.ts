@@ -21,6 +21,29 @@ export const AgentConfigFile = Type.Object({
   runDirectory: Default(AbsolutePath('For sockets and what does not outlive the machine'), '/run/brindle'),
   stateDirectory: Default(AbsolutePath('For the journal and what outlives the machine'), '/var/lib/brindle'),
   logLevel: Default(OneOf(['debug', 'info', 'warn', 'error']), 'info'),
+  nat: Default(
+    Type.Object({
+      exclusions: Default(
+        OneOf(
+          ['IPPoolsOnly', 'IPPoolsAndHostIPs'],
+          'What containers of pools with natOutgoing reach by their own address',
+        ),
+        'IPPoolsOnly',
+      ),
+      ipv4Address: Type.Optional(
+        Text('ipv4', 'What IPv4 packets to the outside get; the address of the interface they leave by when absent'),
+      ),
+      ipv6Address: Type.Optional(Text('ipv6', 'The same for IPv6')),
+    }),
+    { exclusions: 'IPPoolsOnly' },
+  ),
+  ipam: Default(
+    Type.Object({
+      cooldownSeconds: Default(Int(0, 1200, 'How long a freed address rests before a container gets it again'), 0),
+      maxBlocks: Type.Optional(Int(1, 10_000, 'No more blocks than this are leased by the host')),
+    }),
+    { cooldownSeconds: 0 },
+  ),
   metrics: Type.Optional(
     Type.Object({
       listen: Default(Text('ip', 'Where metrics are served'), '127.0.0.1'),

@@ -111,12 +111,24 @@ export interface DesiredBlock {
   readonly cidr: string;
 }
 
+/**
+ * What is translated on the way out: packets from `masqueraded` to anywhere outside of `direct`. CIDRs of both families, sorted.
+ * Nothing is translated when `masqueraded` is empty.
+ */
+export interface DesiredPools {
+  /** Pools with natOutgoing. */
+  readonly masqueraded: readonly string[];
+  /** All pools, also disabled ones, and addresses of hosts if they are to see the container's own address. */
+  readonly direct: readonly string[];
+}
+
 /** Everything at once, for the first synchronisation and for tests. */
 export interface DesiredState {
   readonly sets: ReadonlyMap<string, DesiredSet>;
   readonly policies: ReadonlyMap<string, DesiredPolicy>;
   readonly endpoints: ReadonlyMap<string, DesiredEndpoint>;
   readonly blocks: ReadonlyMap<string, DesiredBlock>;
+  readonly pools: DesiredPools;
 }
 
 export type DesiredUpdate =
@@ -129,5 +141,7 @@ export type DesiredUpdate =
   | { readonly type: 'endpoint-removed'; readonly id: string }
   | { readonly type: 'block'; readonly block: DesiredBlock }
   | { readonly type: 'block-removed'; readonly cidr: string }
+  /** Replaces what was told before; without any, nothing is translated. */
+  | { readonly type: 'pools'; readonly pools: DesiredPools }
   /** The first complete state has been sent; only now may stale kernel objects be removed. */
   | { readonly type: 'in-sync' };

@@ -51,6 +51,8 @@ export interface Evaluation {
   readonly mark: number;
   readonly tracked: boolean;
   readonly matched: readonly MatchedRule[];
+  /** What becomes of the source: null nothing, else the address, or `masquerade` for that of the outgoing interface. */
+  readonly sourceNat: string | null;
 }
 
 /** Hooks that a packet passes on its way. */
@@ -63,7 +65,9 @@ export function evaluate(table: TableView, path: readonly Hook[], packet: Packet
   for (const hook of path) {
     const chains = [...table.chains()].filter(([, c]) => c.base?.hook === hook);
     chains.sort(([, a], [, b]) => a.base!.priority - b.base!.priority);
-    for (const [name] of chains) {
+    for (const [name, chain] of chains) {
+      // NAT is decided once a connection, by its first packet.
+      if (chain.base?.type === 'nat' && !walk.isNew) continue;
       if (walk.base(name) === 'drop') return walk.result('drop');
     }
   }
@@ -80,6 +84,7 @@ class Walk {
   readonly #matched: MatchedRule[] = [];
   #mark: number;
   #tracked = true;
+  #sourceNat: string | null = null;
 
   constructor(table: TableView, packet: Packet) {
     this.#table = table;
@@ -90,7 +95,11 @@ class Walk {
   }
 
   result(verdict: 'accept' | 'drop'): Evaluation {
-    return { verdict, mark: this.#mark, tracked: this.#tracked, matched: this.#matched };
+    return { verdict, mark: this.#mark, tracked: this.#tracked, matched: this.#matched, sourceNat: this.#sourceNat };
+  }
+
+  get isNew(): boolean {
+    return this.#state() === 'new';
   }
 
   base(name: string): 'accept' | 'drop' {
@@ -127,6 +136,10 @@ class Walk {
         case 'notrack':
           this.#tracked = false;
           break;
+        case 'masquerade':
+        case 'source-nat':
+          this.#sourceNat = s.type === 'masquerade' ? s.type : s.address;
+          return { type: 'accept' };
         case 'ct-state-verdicts': {
           const hit = s.verdicts.find(([state]) => state === this.#state());
           if (hit) return { type: hit[1] };

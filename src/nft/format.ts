@@ -79,6 +79,12 @@ export function prefix(text: string, family: Family): string {
   return parsed.isHost() ? parsed.address.toString() : parsed.toString();
 }
 
+function hostAddress(text: string, family: Family): string {
+  const address = IpAddress.parse(text);
+  if (address.family !== family) throw new BrindleError('invalid-argument', `"${text}" is not IPv${family}`);
+  return address.toString();
+}
+
 export function verdict(value: Verdict): string {
   return value.type === 'jump' || value.type === 'goto' ? `${value.type} ${identifier(value.chain)}` : value.type;
 }
@@ -122,9 +128,7 @@ function keyField(set: SetSpec, type: KeyType, text: string): string {
     case 'ipv6': {
       const family = type === 'ipv4' ? 4 : 6;
       if (set.interval) return prefix(text, family);
-      const address = IpAddress.parse(text);
-      if (address.family !== family) throw new BrindleError('invalid-argument', `"${text}" is not IPv${family}`);
-      return address.toString();
+      return hostAddress(text, family);
     }
     case 'protocol':
       return integer(Number(text), 0, 255, 'protocol');
@@ -166,6 +170,10 @@ function statement(s: Statement): string {
     }
     case 'notrack':
       return 'notrack';
+    case 'masquerade':
+      return 'masquerade fully-random';
+    case 'source-nat':
+      return `snat ${s.family === 4 ? 'ip' : 'ip6'} to ${hostAddress(s.address, s.family)} fully-random`;
     case 'ct-state-verdicts':
       return `ct state vmap { ${s.verdicts.map(([state, v]) => `${state} : ${v}`).join(', ')} }`;
     case 'interface-verdicts':

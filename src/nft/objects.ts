@@ -93,6 +93,10 @@ export type Statement =
   /** mark = (mark & ~mask) | value */
   | { readonly type: 'set-mark'; readonly mask: number; readonly value: number }
   | { readonly type: 'notrack' }
+  /** Ends the chain. The source becomes the address of the interface that the packet leaves by; the port is drawn at random. */
+  | { readonly type: 'masquerade' }
+  /** As `masquerade`, with this address. Behind a `family` match. */
+  | { readonly type: 'source-nat'; readonly family: Family; readonly address: string }
   | { readonly type: 'ct-state-verdicts'; readonly verdicts: readonly (readonly [CtState, 'accept' | 'drop'])[] }
   /** Looks the interface up in a verdict map; no entry: goes on. */
   | { readonly type: 'interface-verdicts'; readonly direction: 'in' | 'out'; readonly map: string }

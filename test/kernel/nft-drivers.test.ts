@@ -152,6 +152,18 @@ const RULES: Statement[][] = [
   [counter, { type: 'goto', chain: 'ingress/NetworkPolicy/ns/some.name' }],
 ];
 
+const NAT_RULES: Statement[][] = [
+  [
+    { type: 'family', family: 4 },
+    { type: 'set', family: 4, side: 'source', set: NETS.name },
+    { type: 'set', family: 4, side: 'destination', set: NETS.name, not: true },
+    counter,
+    { type: 'masquerade' },
+  ],
+  [{ type: 'family', family: 4 }, { type: 'source-nat', family: 4, address: '192.0.2.1' }],
+  [{ type: 'family', family: 6 }, counter, { type: 'source-nat', family: 6, address: '2001:db8::1' }],
+];
+
 function everything(table: string): Transaction {
   const tx = new Transaction(table).addTable();
   for (const set of [HOSTS, HOSTS6, NETS, NETS6, PORTS, PORTS6, MAP]) tx.addSet(set);
@@ -162,6 +174,8 @@ function everything(table: string): Transaction {
   tx.addChain({ name: 'ingress/NetworkPolicy/ns/some.name' });
   tx.addChain({ name: 'from/cali1' });
   tx.addChain({ name: 'forward', base: { type: 'filter', hook: 'forward', priority: -10 } });
+  tx.addChain({ name: 'out', base: { type: 'nat', hook: 'postrouting', priority: 100 } });
+  for (const [i, statements] of NAT_RULES.entries()) tx.addRule('out', makeRule(`nat ${i}`, statements));
   tx.addChain({ name: 'raw', base: { type: 'filter', hook: 'prerouting', priority: -300 } });
   for (const [i, statements] of RULES.entries()) tx.addRule('forward', makeRule(`rule ${i}`, statements));
   tx.addRule('raw', makeRule('untracked', [{ type: 'interface', direction: 'in', name: 'eth1' }, { type: 'notrack' }]));

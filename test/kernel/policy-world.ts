@@ -172,6 +172,11 @@ export class TrafficAgent {
     return this.ask(`ping ${address}`);
   }
 
+  /** Where TCP connections to this namespace came from since the last call, in order. */
+  async seen(): Promise<string[]> {
+    return (await this.ask('seen')).split(',').filter((address) => address !== '');
+  }
+
   ask(order: string): Promise<string> {
     const id = this.#next++;
     return new Promise((resolve) => {
@@ -189,15 +194,16 @@ export class TrafficAgent {
 // Runs in the namespaces; answers `ID open|closed|silent`.
 const PROGRAM = String.raw`
 const net = require('node:net'), dgram = require('node:dgram'), { execFile } = require('node:child_process');
+const sources = [];
 const answer = (id, text) => process.stdout.write(id + ' ' + text + '\n');
 require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
   const [id, verb, ...args] = line.split(' ');
-  const run = { hello: () => answer(id, 'ok'), listen, probe, ping, stream }[verb];
+  const run = { hello: () => answer(id, 'ok'), seen: () => answer(id, sources.splice(0).join(',')), listen, probe, ping, stream }[verb];
   run(id, ...args);
 });
 process.stdin.on('end', () => process.exit());
 function listen(id, protocol, port) {
-  if (protocol === 'tcp') net.createServer((s) => { s.on('error', () => {}); s.on('data', (d) => s.write(d)); s.write('hi'); }).listen({ port: Number(port), host: '::' }, () => answer(id, 'ok'));
+  if (protocol === 'tcp') net.createServer((s) => { sources.push((s.remoteAddress ?? '').replace(/^::ffff:/, '')); s.on('error', () => {}); s.on('data', (d) => s.write(d)); s.write('hi'); }).listen({ port: Number(port), host: '::' }, () => answer(id, 'ok'));
   else for (const type of ['udp4', 'udp6']) {
     const socket = dgram.createSocket({ type, ipv6Only: type === 'udp6' });
     socket.on('message', (m, from) => socket.send(m, from.port, from.address));

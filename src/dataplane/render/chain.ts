@@ -14,7 +14,7 @@ export type RuleLabel =
   | { readonly type: 'fail-closed'; readonly of: string; readonly direction: Direction; readonly reason: string }
   | { readonly type: 'base'; readonly name: BaseCounter };
 
-export type BaseCounter = 'spoofed' | 'invalid' | 'unknown-interface' | 'to-host' | 'failsafe';
+export type BaseCounter = 'spoofed' | 'invalid' | 'unknown-interface' | 'to-host' | 'failsafe' | 'nat-outgoing';
 
 export interface LabelledRule {
   readonly rule: Rule;

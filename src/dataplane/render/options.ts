@@ -22,6 +22,8 @@ export interface RenderOptions {
   readonly failsafeOutbound: readonly FailsafePorts[];
   /** Limit of what `Log` rules write, for each rule; null for no limit. */
   readonly logLimit: { readonly perSecond: number; readonly burst: number } | null;
+  /** The address that packets to the outside get, by family; null: that of the interface they leave by. */
+  readonly natAddresses: Readonly<Record<4 | 6, string | null>>;
 }
 
 export const defaultRenderOptions: RenderOptions = {
@@ -39,6 +41,7 @@ export const defaultRenderOptions: RenderOptions = {
     { protocol: 'udp', ports: [53, 67] },
   ],
   logLimit: { perSecond: 10, burst: 20 },
+  natAddresses: { 4: null, 6: null },
 };
 
 export interface MarkBits {

@@ -139,6 +139,14 @@ export const COUNTER_PACKETS = 2;
 export const LOG_PREFIX = 2;
 export const LOG_LEVEL = 5;
 export const LOG_LEVEL_INFO = 6;
+export const MASQ_FLAGS = 1;
+export const NAT_TYPE = 1;
+export const NAT_FAMILY = 2;
+export const NAT_REG_ADDR_MIN = 3;
+export const NAT_FLAGS = 7;
+export const NAT_SNAT = 0;
+/** NF_NAT_RANGE_PROTO_RANDOM_FULLY of nf_nat.h. */
+export const NAT_RANGE_RANDOM_FULLY = 1 << 4;
 export const FIB_DREG = 1;
 export const FIB_RESULT = 2;
 export const FIB_FLAGS = 3;

@@ -214,6 +214,20 @@ class ExpressionWriter {
         });
       case 'notrack':
         return this.#expression('notrack', null);
+      case 'masquerade':
+        return this.#expression('masq', () => {
+          this.#b.attributeU32be(c.MASQ_FLAGS, c.NAT_RANGE_RANDOM_FULLY);
+        });
+      case 'source-nat':
+        this.#expression('immediate', () => {
+          this.#b.attributeU32be(c.IMMEDIATE_DREG, c.REG_1);
+          this.#b.nest(c.IMMEDIATE_DATA, () => this.#b.attribute(c.DATA_VALUE, IpAddress.parse(s.address).bytes));
+        });
+        return this.#expression('nat', () => {
+          this.#b.attributeU32be(c.NAT_TYPE, c.NAT_SNAT);
+          this.#b.attributeU32be(c.NAT_FAMILY, s.family === 4 ? c.NFPROTO_IPV4 : c.NFPROTO_IPV6);
+          this.#b.attributeU32be(c.NAT_REG_ADDR_MIN, c.REG_1).attributeU32be(c.NAT_FLAGS, c.NAT_RANGE_RANDOM_FULLY);
+        });
       case 'interface-verdicts':
         this.#meta(s.direction === 'in' ? c.META_IIFNAME : c.META_OIFNAME);
         return this.#lookup(s.map, null, false, true);
