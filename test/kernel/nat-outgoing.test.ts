@@ -104,7 +104,10 @@ describe('NAT for the way out on the kernel', () => {
     assert.deepEqual(await outside(a), [HOST_IPV4, HOST_IPV6]);
     const denied: AbstractRule = { ...rule, action: 'deny' };
     await dataplane.apply([
-      { type: 'policy', policy: { id: POLICY, tier: 'default', ingress: [], egress: [denied, { ...ALLOW, index: 1 }] } },
+      {
+        type: 'policy',
+        policy: { id: POLICY, tier: 'default', ingress: [], egress: [denied, { ...ALLOW, index: 1 }] },
+      },
     ]);
     assert.equal(await a.agent.probe('tcp', OUTSIDE_IPV4, 80), 'silent');
     await dataplane.apply([endpoint(a)]);

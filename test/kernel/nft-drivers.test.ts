@@ -160,7 +160,10 @@ const NAT_RULES: Statement[][] = [
     counter,
     { type: 'masquerade' },
   ],
-  [{ type: 'family', family: 4 }, { type: 'source-nat', family: 4, address: '192.0.2.1' }],
+  [
+    { type: 'family', family: 4 },
+    { type: 'source-nat', family: 4, address: '192.0.2.1' },
+  ],
   [{ type: 'family', family: 6 }, counter, { type: 'source-nat', family: 6, address: '2001:db8::1' }],
 ];
 

@@ -25,8 +25,7 @@ export function renderNat(sets: readonly NatSets[], options: RenderOptions): Ren
 }
 
 function rule({ family, masqueraded, direct }: NatSets, address: string | null): LabelledRule {
-  const translation: Statement =
-    address === null ? { type: 'masquerade' } : { type: 'source-nat', family, address };
+  const translation: Statement = address === null ? { type: 'masquerade' } : { type: 'source-nat', family, address };
   return labelledRule({ type: 'base', name: 'nat-outgoing' }, [
     { type: 'family', family },
     { type: 'set', family, side: 'source', set: masqueraded },
