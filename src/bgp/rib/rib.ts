@@ -5,7 +5,8 @@
 // RFC 4271 9; 4456; 4724; 7313; 7606; 7911; 8326; 9494.
 //
 // Use: `receive` for each message; then, in slices of the event loop, `work` until it says that nothing is left, and
-// `pull` for each peer whose socket takes more.
+// `pull` for each peer whose socket takes more and for which `hasOutput` holds. Reading makes room for more to be
+// evaluated, so go on until neither has anything.
 import type { Prefix } from '#net/prefix.ts';
 import { decodeAttributes } from '#bgp/wire/attributes.ts';
 import { decodeNlri } from '#bgp/wire/nlri.ts';
@@ -533,7 +534,7 @@ export class Rib {
     });
   }
 
-  /** Starts to collect changes for the routing table; `takeRoutes` hands them out. */
+  /** Starts to collect prefixes whose route changed, in the family's `routeQueue`, for the routing table. */
   collectRoutes(family: AddressFamily): void {
     this.families[family].routeQueue ??= new RowQueue();
   }
