@@ -10,6 +10,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(NODE): package.json package-lock.json
+	@[ ! -L node_modules ] || { echo 'node_modules is a link: run npm ci where it leads' >&2; exit 1; }
 	npm ci --no-audit --no-fund --loglevel=error
 	@touch $(NODE)
 

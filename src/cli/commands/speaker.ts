@@ -126,14 +126,7 @@ function load(path: string): SpeakerFile {
   } catch (error) {
     throw new BrindleError('not-found', `${path} cannot be read: ${errorText(error)}`, { cause: error });
   }
-  const file = parseSpeakerFile(source);
-  if (file.kernelInstall) {
-    throw new BrindleError('unsupported', 'kernel.install: the standalone speaker puts no routes into the kernel', {
-      field: 'kernel.install',
-      remedy: 'write false, or run brindle agent, which does',
-    });
-  }
-  return file;
+  return parseSpeakerFile(source);
 }
 
 function logEvent(log: Logger, event: SpeakerEvent): void {
