@@ -20,6 +20,7 @@ const RUNGS: readonly Rung[] = [
   { name: 'pure', files: 'src/**/*.test.ts', concurrency: 2, timeout: 4 * MINUTE },
   { name: 'kernel', files: 'test/kernel/**/*.test.ts', concurrency: 2, timeout: 4 * MINUTE },
   { name: 'interop', files: 'test/interop/**/*.test.ts', concurrency: 2, timeout: 6 * MINUTE },
+  { name: 'etcd', files: 'test/etcd/**/*.test.ts', concurrency: 1, timeout: 8 * MINUTE },
   { name: 'engines', files: 'test/engines/**/*.test.ts', concurrency: 1, timeout: 8 * MINUTE },
   { name: 'kubernetes', files: 'test/kubernetes/**/*.test.ts', concurrency: 1, timeout: 15 * MINUTE },
   { name: 'e2e', files: 'test/e2e/**/*.test.ts', concurrency: 1, timeout: 8 * MINUTE },

@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import { parse } from 'yaml';
 import { BrindleError } from '#base/errors.ts';
 import { type AgentConfig, DEFAULT_CONFIG_PATH, parseAgentConfig } from '#model/agent-config.ts';
+import { parseEtcdUrl } from './etcd/config.ts';
 import type { StoreConfig } from './open.ts';
 
 /**
@@ -47,13 +48,15 @@ export function readConfig(path?: string, environment: NodeJS.ProcessEnv = proce
   return store ? { ...config, store } : config;
 }
 
-/** The store that BRINDLE_STORE names: the path of an embedded one. Undefined when it is not set. */
+/** The store that BRINDLE_STORE names. Undefined when it is not set. */
 export function storeFromEnvironment(environment: NodeJS.ProcessEnv = process.env): StoreConfig | undefined {
   const path = environment['BRINDLE_STORE'];
   return path ? storeAt(path) : undefined;
 }
 
-/** What `--store` and BRINDLE_STORE may say. */
+/** What `--store` and BRINDLE_STORE may say: the path of an embedded store, or `etcd://HOST:PORT,HOST:PORT`. */
 export function storeAt(path: string): StoreConfig {
+  const etcd = parseEtcdUrl(path);
+  if (etcd) return { etcd };
   return { embedded: { path: resolve(path) } };
 }

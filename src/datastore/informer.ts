@@ -151,6 +151,11 @@ export class Informer {
         onEvents: (events) => {
           if (run === this.#run && !ended) this.#take(events);
         },
+        onProgress: (revision) => {
+          if (run !== this.#run || ended) return;
+          this.#recovered();
+          if (revision > this.#position) this.#position = revision;
+        },
         onEnd: (error) => {
           if (run !== this.#run || ended) return;
           ended = true;

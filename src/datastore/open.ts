@@ -2,11 +2,13 @@
 // Drivers are loaded only when they are asked for.
 import { BrindleError } from '#base/errors.ts';
 import { nearest } from '#model/nearest.ts';
+import type { EtcdConfig } from './etcd/config.ts';
 import type { Store } from './store.ts';
 
-/** Exactly one member: `{embedded: {path}}`. */
+/** Exactly one member: `{embedded: {path}}` or `{etcd: {endpoints}}`. */
 export interface StoreConfig {
   readonly embedded?: { readonly path: string };
+  readonly etcd?: EtcdConfig;
 }
 
 /** Driver -> how to open it with its own part of the configuration. */
@@ -21,6 +23,10 @@ const DRIVERS: Record<keyof StoreConfig, (config: StoreConfig) => Promise<Store>
     }
     const { EmbeddedStore } = await import('./embedded/store.ts');
     return EmbeddedStore.open({ path });
+  },
+  async etcd(config) {
+    const { EtcdStore } = await import('./etcd/store.ts');
+    return new EtcdStore(config.etcd ?? { endpoints: [] });
   },
 };
 

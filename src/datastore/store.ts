@@ -27,6 +27,11 @@ export interface WatchOptions {
   /** Events of one batch come in order of revision; batches come in order. Never called after `stop()`. */
   readonly onEvents: (events: readonly StoreEvent[]) => void;
   /**
+   * The watch is in place, and everything up to this revision has been delivered. Called when it begins or comes back, and
+   * now and then while nothing happens, by drivers that can tell.
+   */
+  readonly onProgress?: (revision: Revision) => void;
+  /**
    * The watch has ended by itself: `compacted` (list again), or `unavailable` (watch again from the last revision
    * seen). Called at most once.
    */
@@ -45,7 +50,7 @@ export interface DeleteOptions {
 /**
  * Resources go in validated and defaulted (see `model/registry.ts`); the store checks nothing but identity and version.
  * Every write returns the stored resource with its new `resourceVersion`. Errors are BrindleErrors: `not-found`,
- * `already-exists`, `conflict`, `unavailable`, `corrupt`.
+ * `already-exists`, `conflict`, `unavailable`, `permission`, `corrupt`, `unsupported` (written by a newer version).
  */
 export interface Store {
   get(key: ResourceKey): Promise<Resource | null>;

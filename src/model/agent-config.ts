@@ -15,6 +15,20 @@ export const AgentConfigFile = Type.Object({
   store: Default(
     Type.Object({
       embedded: Type.Optional(Type.Object({ path: AbsolutePath('The file of the store') })),
+      etcd: Type.Optional(
+        Type.Object({
+          endpoints: Type.Array(Type.String({ minLength: 1 }), {
+            minItems: 1,
+            description: 'Members of one cluster: HOST:PORT, http://HOST:PORT or https://HOST:PORT',
+          }),
+          ca: Type.Optional(AbsolutePath('PEM file of who signs the members; the system decides when absent')),
+          cert: Type.Optional(AbsolutePath('PEM file of the client certificate')),
+          key: Type.Optional(AbsolutePath('PEM file of its key')),
+          username: Type.Optional(Type.String({ minLength: 1, description: 'User of etcd' })),
+          passwordFile: Type.Optional(AbsolutePath('File with the password of the user')),
+          prefix: Type.Optional(Type.String({ pattern: '^(/[\\w.-]+)+$', description: 'What all keys begin with' })),
+        }),
+      ),
     }),
     { embedded: { path: DEFAULT_STORE_PATH } },
   ),
@@ -67,7 +81,7 @@ export function parseAgentConfig(value: unknown, source: string, machineName: st
   const problems = new Problems();
   const config = check(AgentConfigFile, value ?? {}, '', problems) as AgentConfigFile;
   if (!problems.any && Object.keys(config.store).length !== 1) {
-    problems.add('store', 'must name exactly one driver', 'write embedded: {path: ...}');
+    problems.add('store', 'must name exactly one driver', 'write embedded: {path: ...} or etcd: {endpoints: [...]}');
   }
   const hostName = config.hostName ?? machineName.toLowerCase();
   const fault = config.hostName === undefined ? nameFault(hostName) : null;

@@ -76,6 +76,7 @@ export class LogWatch implements Watch {
     }
     if (behind) this.wake();
     if (events.length > 0) this.#options.onEvents(events);
+    else this.#options.onProgress?.(this.#position);
   }
 
   #read(): { events: StoreEvent[]; behind: boolean } {
