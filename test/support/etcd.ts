@@ -72,9 +72,7 @@ export class EtcdMember implements AsyncDisposable {
       ...['--logger', 'zap', '--log-level', 'error', '--snapshot-count', '5000'],
       ...(this.options.arguments ?? []),
     ];
-    const child = netns
-      ? netns.start('etcd', ...args)
-      : spawn('etcd', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = netns ? netns.start('etcd', ...args) : spawn('etcd', args, { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on('data', (text: Buffer) => {
         this.#log = (this.#log + text.toString()).slice(-20_000);
@@ -114,7 +112,14 @@ export class EtcdMember implements AsyncDisposable {
   }
 
   tryCtl(...args: string[]): Promise<CommandResult> {
-    const all = ['--endpoints', this.endpoint, '--command-timeout', '20s', ...(this.options.ctlArguments ?? []), ...args];
+    const all = [
+      '--endpoints',
+      this.endpoint,
+      '--command-timeout',
+      '20s',
+      ...(this.options.ctlArguments ?? []),
+      ...args,
+    ];
     const { netns } = this.options;
     if (netns) return netns.tryRun('env', 'ETCDCTL_API=3', 'etcdctl', ...all);
     return new Promise((resolve) => {
@@ -173,7 +178,11 @@ export async function startEtcd(options: MemberOptions = {}): Promise<EtcdMember
 
 /** A member in a namespace, at its address, not started. */
 export function etcdMember(options: MemberOptions & { netns: TestNetns; address: string }): EtcdMember {
-  return new EtcdMember(options, `${options.scheme ?? 'http'}://${options.address}:2379`, `http://${options.address}:2380`);
+  return new EtcdMember(
+    options,
+    `${options.scheme ?? 'http'}://${options.address}:2379`,
+    `http://${options.address}:2380`,
+  );
 }
 
 async function freePort(): Promise<number> {

@@ -10,7 +10,14 @@ import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { BrindleError } from '#base/errors.ts';
 import { type EtcdConfig, type Endpoint, parseEndpoints, readSecrets } from './config.ts';
 import { etcdError, type GrpcFailure, grpcFailure, neverConnected, reactionTo } from './errors.ts';
-import { type EtcdMethods, etcdMethods, type Method, type ResponseHeader, type WatchRequest, type WatchResponse } from './messages.ts';
+import {
+  type EtcdMethods,
+  etcdMethods,
+  type Method,
+  type ResponseHeader,
+  type WatchRequest,
+  type WatchResponse,
+} from './messages.ts';
 
 export interface EtcdTimes {
   /** ms for one answer. */
@@ -133,7 +140,12 @@ export class EtcdClient {
   #clusterId: number | null = null;
 
   /** Errors: `invalid-argument`. Connects with the first request. */
-  constructor(config: EtcdConfig, prefix: string, times: EtcdTimes = DEFAULT_TIMES, random: () => number = Math.random) {
+  constructor(
+    config: EtcdConfig,
+    prefix: string,
+    times: EtcdTimes = DEFAULT_TIMES,
+    random: () => number = Math.random,
+  ) {
     this.config = config;
     this.prefix = prefix;
     this.times = times;
@@ -245,11 +257,15 @@ export class EtcdClient {
         : credentials.createInsecure();
       client = new Client(endpoint.address, security, CHANNEL_OPTIONS);
     } catch (error) {
-      throw new BrindleError('invalid-argument', `the certificates for etcd cannot be used: ${(error as Error).message}`, {
-        field: 'store.etcd.ca',
-        remedy: 'ca, cert and key must be PEM files that belong together',
-        cause: error,
-      });
+      throw new BrindleError(
+        'invalid-argument',
+        `the certificates for etcd cannot be used: ${(error as Error).message}`,
+        {
+          field: 'store.etcd.ca',
+          remedy: 'ca, cert and key must be PEM files that belong together',
+          cause: error,
+        },
+      );
     }
     const connection = new Connection(endpoint, client, this.methods);
     if (username === undefined || secrets.password === null) return connection;

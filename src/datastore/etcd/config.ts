@@ -38,13 +38,18 @@ export function parseEndpoints(config: EtcdConfig): Endpoint[] {
   const secured = config.ca !== undefined || config.cert !== undefined;
   const out = (endpoints as readonly unknown[]).map((text, index): Endpoint => {
     const field = `endpoints[${index}]`;
-    const match = typeof text === 'string' ? /^(?:(https?):\/\/)?(\[[^\]]+\]|[^:/?#[\]]+)(?::(\d+))?\/?$/.exec(text) : null;
+    const match =
+      typeof text === 'string' ? /^(?:(https?):\/\/)?(\[[^\]]+\]|[^:/?#[\]]+)(?::(\d+))?\/?$/.exec(text) : null;
     const port = Number(match?.[3] ?? DEFAULT_PORT);
     if (!match || port < 1 || port > 65_535)
       throw invalid(field, `${JSON.stringify(text)} is no endpoint`, 'write HOST:PORT or https://HOST:PORT');
     const tls = match[1] === undefined ? secured : match[1] === 'https';
     if (!tls && secured)
-      throw invalid(field, `${String(text)} is not encrypted, but ca or cert is given`, 'write https:// or leave both out');
+      throw invalid(
+        field,
+        `${String(text)} is not encrypted, but ca or cert is given`,
+        'write https:// or leave both out',
+      );
     return { address: `${match[2]}:${port}`, tls };
   });
   return out;
@@ -92,7 +97,10 @@ export function readSecrets(config: EtcdConfig): Secrets {
       );
     }
   };
-  const password = read('passwordFile')?.toString().replace(/\r?\n$/, '') ?? null;
+  const password =
+    read('passwordFile')
+      ?.toString()
+      .replace(/\r?\n$/, '') ?? null;
   return { ca: read('ca'), cert: read('cert'), key: read('key'), password };
 }
 

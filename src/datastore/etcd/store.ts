@@ -95,7 +95,10 @@ export class EtcdStore implements Store {
       const key = keyOf(resource);
       const uid = resource.metadata.uid ?? randomUUID();
       const creationTimestamp = resource.metadata.creationTimestamp ?? timestamp(this.#clock.wall());
-      const stored = await this.#put(key, 0, { ...resource, metadata: { ...resource.metadata, uid, creationTimestamp } });
+      const stored = await this.#put(key, 0, {
+        ...resource,
+        metadata: { ...resource.metadata, uid, creationTimestamp },
+      });
       if (stored) return stored;
       throw new BrindleError('already-exists', `${keyText(key)} exists already`, {
         remedy: 'update it, or choose another name',

@@ -100,7 +100,10 @@ export class EtcdWatch implements Watch {
       throw compacted(`revision ${this.#position} is older than ${response.compactRevision}, which etcd still has`);
     if (response.canceled) {
       // Refused before it began: in the words of a failed request.
-      this.#lost({ code: response.cancelReason.includes('permission denied') ? 7 : 14, details: response.cancelReason }, connection);
+      this.#lost(
+        { code: response.cancelReason.includes('permission denied') ? 7 : 14, details: response.cancelReason },
+        connection,
+      );
       return;
     }
     if (response.created) {
@@ -127,7 +130,8 @@ export class EtcdWatch implements Watch {
       // Either this member is behind, or the cluster was set back: the leader knows.
       this.#parts.newest().then(
         (revision) => {
-          if (revision < this.#position) this.end(compacted(`etcd is at revision ${revision}, before ${this.#position}: it was set back`));
+          if (revision < this.#position)
+            this.end(compacted(`etcd is at revision ${revision}, before ${this.#position}: it was set back`));
         },
         () => undefined, // no answer: the stream will tell too
       );
