@@ -90,7 +90,7 @@ export class Connection {
         (error, response) => {
           clearTimeout(timer);
           if (error) reject(error);
-          else resolve(response!);
+          else resolve(response as Response);
         },
       );
       const timer = setTimeout(() => call.cancel(), timeout);

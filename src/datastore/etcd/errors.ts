@@ -1,7 +1,20 @@
 // etcd's answers in our words. In: a gRPC status with etcd's text. Out: a BrindleError, and what to do: try again elsewhere,
 // log in again, or give up.
-import { status } from '@grpc/grpc-js';
 import { BrindleError } from '#base/errors.ts';
+
+/** gRPC's status codes, those that are told apart. */
+const status = {
+  CANCELLED: 1,
+  UNKNOWN: 2,
+  DEADLINE_EXCEEDED: 4,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  UNAUTHENTICATED: 16,
+} as const;
 
 export type Reaction = 'elsewhere' | 'later' | 'log-in-again' | 'give-up';
 
@@ -19,7 +32,7 @@ export function grpcFailure(error: unknown): GrpcFailure {
   };
 }
 
-const ELSEWHERE = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED, status.INTERNAL, status.ABORTED];
+const ELSEWHERE: readonly number[] = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED, status.INTERNAL, status.ABORTED];
 /** etcd says these as INVALID_ARGUMENT or UNAUTHENTICATED when a token is missing, forgotten or from before a change of roles. */
 const TOKEN = /invalid auth token|revision of auth store is old|user name is empty/;
 const WRONG_PASSWORD = /invalid user ID or password/;

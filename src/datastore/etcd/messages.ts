@@ -236,11 +236,11 @@ export function etcdMethods(): EtcdMethods {
     { nested: { etcdserverpb: { nested: api }, mvccpb: { nested: kv } } } as unknown as Parameters<typeof fromJSON>[0],
     { longs: Number, defaults: true, oneofs: false },
   );
-  const method = <Request, Response>(service: string, name: string): Method<Request, Response> => {
+  const method = <Request extends object, Response>(service: string, name: string): Method<Request, Response> => {
     const found = (definitions[`etcdserverpb.${service}`] as Record<string, MethodDefinition<object, object>>)[name]!;
     return {
       path: found.path,
-      encode: (request) => found.requestSerialize(request as object),
+      encode: (request) => found.requestSerialize(request),
       decode: (bytes) => found.responseDeserialize(bytes) as Response,
     };
   };
