@@ -32,7 +32,13 @@ export function grpcFailure(error: unknown): GrpcFailure {
   };
 }
 
-const ELSEWHERE: readonly number[] = [status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.CANCELLED, status.INTERNAL, status.ABORTED];
+const ELSEWHERE: readonly number[] = [
+  status.UNAVAILABLE,
+  status.DEADLINE_EXCEEDED,
+  status.CANCELLED,
+  status.INTERNAL,
+  status.ABORTED,
+];
 /** etcd says these as INVALID_ARGUMENT or UNAUTHENTICATED when a token is missing, forgotten or from before a change of roles. */
 const TOKEN = /invalid auth token|revision of auth store is old|user name is empty/;
 const WRONG_PASSWORD = /invalid user ID or password/;
