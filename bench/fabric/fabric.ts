@@ -17,6 +17,8 @@ import { PingStream } from '#lab/probe.ts';
 import { until } from '#lab/processes.ts';
 import { defaultTopology, type Topology } from '#lab/topology.ts';
 
+// The agents are those that are shipped, from `make build`, and not the source.
+process.env['BRINDLE_SOURCE'] = '0';
 const NAME = `bench-${process.pid.toString(36)}`;
 const REACH_LIMIT_MS = 60_000;
 const MESH_LIMIT_MS = 300_000;

@@ -18,8 +18,10 @@ export function programs(): {
   readonly cniExecutable: string;
 } {
   const here = import.meta.dirname;
-  const bundled = existsSync(join(here, 'brindle.js'));
-  const root = bundled ? join(here, '..') : join(here, '../..');
+  const inBundle = existsSync(join(here, 'brindle.js'));
+  const root = inBundle ? join(here, '..') : join(here, '../..');
+  // Whoever runs from the source (tests) wants agents of that source; a benchmark wants what is shipped.
+  const bundled = inBundle || process.env['BRINDLE_SOURCE'] === '0';
   const brindle = join(root, 'bin/brindle');
   return {
     command: bundled ? [brindle] : ['/usr/bin/env', 'BRINDLE_SOURCE=1', brindle],
