@@ -20,7 +20,7 @@ import type { BGPConfigurationSpec } from '#model/bgp-configuration.ts';
 import type { BGPPeer } from '#model/bgp-peer.ts';
 import { IpAddress } from '#net/address.ts';
 import { chooseFabric, type Fabric } from './fabric.ts';
-import { bgpHosts, type BgpHost, type BgpResources, configurationFor } from './hosts.ts';
+import { bgpHosts, type BgpHost, type BgpResources, configurationFor, secondsOf } from './hosts.ts';
 import {
   activeAggregates,
   type AggregateRules,
@@ -306,8 +306,9 @@ function tellUnsupported(
   }
   for (const { metadata, spec } of groups) {
     if (spec.interfaces?.length) problem(`BGPPeerGroup/${metadata.name}: spec.interfaces is not supported`);
-    if (spec.session.bfd?.multihop)
-      problem(`BGPPeerGroup/${metadata.name}: spec.session.bfd.multihop is not supported`);
+    const { bfd } = spec.session;
+    if (bfd && (secondsOf(bfd.interval) !== 0.3 || bfd.multiplier !== 3))
+      problem(`BGPPeerGroup/${metadata.name}: spec.session.bfd: its timers are not taken, BFD runs with 3 x 300ms`);
   }
 }
 

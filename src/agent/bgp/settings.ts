@@ -111,11 +111,15 @@ function nextHopMode(own: OwnSettings): 'auto' | 'self' | 'keep' | undefined {
   return own.keepOriginalNextHop ? 'keep' : undefined;
 }
 
-/** The BGPPeer's own TTL security comes before any hops of the group. */
+/**
+ * The BGPPeer's own TTL security comes before any hops of the group. With BFD that is not multihop the peer is on the
+ * link (RFC 5881), and with multihop BFD it is not (RFC 5883): the speaker tells by the hops which of the two to run.
+ */
 function hopsOf(own: OwnSettings, session: Session, external: boolean): Pick<PeerOptions, 'ttlSecurity' | 'multihop'> {
   if (own.ttlSecurity) return { ttlSecurity: own.ttlSecurity };
   if (own.ttlSecurity === undefined && session.ttlSecurity !== undefined) return { ttlSecurity: session.ttlSecurity };
-  if (!external) return {};
+  const isDirect = session.bfd !== undefined && !session.bfd.multihop && session.multihop === undefined;
+  if (isDirect || (!external && !session.bfd?.multihop)) return {};
   return { multihop: session.multihop ?? ANY_HOPS };
 }
 

@@ -1,10 +1,8 @@
 // `brindle bgp`: what the speaker does and why, asked of an agent's or a standalone speaker's API socket.
 // `-o json` prints the API's answers unchanged; their types are in bgp/speaker/api.ts.
-import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { ApiClient } from '#agent/api/client.ts';
 import type {
-  ConfigPlan,
   ExplainView,
   PathView,
   PeerDetail,
@@ -14,12 +12,12 @@ import type {
   SpeakerEvent,
   SpeakerStatus,
 } from '#bgp/speaker/api.ts';
-import { parseSpeakerFile } from '#bgp/speaker/config-file.ts';
 import { BrindleError } from '#base/errors.ts';
 import { formatAge } from '../format/age.ts';
 import { type Style, styled } from '../format/style.ts';
 import { formatTable } from '../format/table.ts';
 import { toJson } from '../format/yaml.ts';
+import { type PlanFlags, showPlan } from './bgp-plan.ts';
 
 interface Flags {
   readonly socket?: string;
@@ -64,9 +62,10 @@ export function register(program: Command): void {
     clear(how, direction, peer, flags),
   );
   add('watch', 'events as they happen').action((flags: Flags) => watch(flags));
-  add('plan', 'what a changed speaker file would do: which sessions would reset')
-    .requiredOption('-f, --file <path>', 'speaker file, YAML')
-    .action((flags: Flags & { readonly file: string }) => plan(flags));
+  add('plan', 'what resources, or a speaker file, would do here: sessions and routes that would change')
+    .requiredOption('-f, --file <path...>', 'files or folders of resources, - for standard input; or a speaker file')
+    .option('--delete', 'what deleting the resources would do')
+    .action((flags: Flags & PlanFlags) => showPlan(client(flags), flags));
 }
 
 const client = (flags: Flags): ApiClient => new ApiClient(flags.socket);
@@ -329,22 +328,4 @@ function eventText(event: SpeakerEvent): string {
     case 'error':
       return `${event.peer === undefined ? '' : `${event.peer} `}${event.message}`;
   }
-}
-
-async function plan(flags: Flags & { readonly file: string }): Promise<void> {
-  const { config } = parseSpeakerFile(readFileSync(flags.file, 'utf8'));
-  const answer = await client(flags).json<ConfigPlan>('/v1/bgp/plan', { method: 'POST', body: { config } });
-  if (flags.output === 'json') {
-    print(toJson(answer));
-    return;
-  }
-  if (answer.speakerFields.length > 0) print(`the speaker's own: ${answer.speakerFields.join(', ')}`);
-  if (answer.changes.length === 0) print('no peer is touched');
-  else
-    print(
-      formatTable(
-        ['PEER', 'EFFECT', 'BECAUSE OF'],
-        answer.changes.map((c) => [c.peer, c.effect, c.fields.join(', ')]),
-      ),
-    );
 }
