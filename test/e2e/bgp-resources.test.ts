@@ -47,6 +47,14 @@ async function withLab(
 const api = (lab: Lab, host: string): ApiClient => new ApiClient(socketOf(lab.state, host));
 const peers = (lab: Lab, host: string): Promise<PeerSummary[]> => api(lab, host).json('/v1/bgp/peers');
 
+/** A resource as one would write it, without the version that it has. */
+async function read(lab: Lab, kind: string, name: string): Promise<Resource> {
+  const found = (await readStore(lab.state)).find((one) => keyOf(one).kind === kind && one.metadata.name === name);
+  assert.ok(found, `${kind}/${name}`);
+  const { apiVersion, metadata, spec } = found;
+  return { apiVersion, kind, metadata: { name, labels: metadata.labels ?? {} }, spec };
+}
+
 /** Retries until the check no longer throws. */
 async function eventually(check: () => Promise<void>): Promise<void> {
   let last: unknown = null;
@@ -109,7 +117,7 @@ describe('BGP resources', () => {
       await eventually(async () => assert.ok((await onRouter(lab, 'h1')).has(block)));
       const before = await flaps(lab, ['h1', 'h2']);
       const routerBefore = await birdSince(lab);
-      const peer = (await readStore(lab.state)).find(({ metadata }) => metadata.name === 'h1-tor1-ipv4')!;
+      const peer = await read(lab, 'BGPPeer', 'h1-tor1-ipv4');
 
       // Beforehand, the plan says what would happen, and nothing does.
       const folder = mkdtempSync(join(tmpdir(), 'brindle-plan-'));
@@ -166,7 +174,7 @@ describe('BGP resources', () => {
       await eventually(async () => assert.deepEqual([...(await onRouter(lab, 'h1')).keys()], [block]));
 
       // A pool that is not exported, and why.
-      const pool = (await readStore(lab.state)).find(({ metadata }) => metadata.name === 'containers-ipv4')!;
+      const pool = await read(lab, 'IPPool', 'containers-ipv4');
       await applyToStore(lab.state, [{ ...pool, spec: { ...(pool.spec as object), disableBGPExport: true } }]);
       await eventually(async () => assert.equal((await onRouter(lab, 'h1')).size, 0));
       const [hidden] = await api(lab, 'h1').json<ExplainView[]>(`/v1/bgp/explain?prefix=${block}`);
@@ -244,9 +252,7 @@ describe('BGP resources', () => {
       const reflectors = await settled();
 
       const [first = ''] = reflectors;
-      const node = (await readStore(lab.state)).find(
-        (one) => keyOf(one).kind === 'Node' && one.metadata.name === first,
-      )!;
+      const node = await read(lab, 'Node', first);
       const labels = { ...node.metadata.labels, drained: 'yes' };
       await applyToStore(lab.state, [{ ...node, metadata: { ...node.metadata, labels } }]);
       let now: string[] = [];
