@@ -110,3 +110,197 @@ describe('bgpPlanFor', () => {
     assert.equal(plan.problems.length, 2, plan.problems.join('\n'));
   });
 });
+
+function own(kind: string, name: string, spec: object): Resource {
+  return { apiVersion: 'brindle.dev/v1', kind, metadata: { name }, spec };
+}
+
+const configuration = (spec: object, name = 'default'): Resource => resource('BGPConfiguration', name, spec);
+const tor = (name: string, spec: object = {}, labels: Record<string, string> = {}): Resource =>
+  resource('BGPPeer', name, { peerIP: '10.0.0.100', asNumber: 65000, ...spec }, labels);
+const block = { cidr: '10.244.1.0/26', pool: 'p' };
+
+describe('fields of the resources', () => {
+  it('listenPort of each host is where it listens and where others dial it', () => {
+    const configurations = [
+      configuration({ listenPort: 1790, bindMode: 'NodeIP' }),
+      configuration({ listenPort: 1791 }, 'node.h2'),
+    ];
+    const { config } = bgpPlanFor('h1', { nodes, configurations, peers: [] });
+    assert.deepEqual(config!.listen, [
+      { address: '10.0.0.1', port: 1790 },
+      { address: 'fd00::1', port: 1790 },
+    ]);
+    assert.deepEqual(
+      config!.peers.map((peer) => peer.port),
+      [1791, 1790],
+    );
+  });
+
+  it('a BGPPeer: every field reaches the speaker', () => {
+    const spec = {
+      sourceAddress: 'None',
+      nextHopMode: 'Self',
+      maxRestartTime: '1m30s',
+      keepaliveTime: '2500ms',
+      numAllowedLocalASNumbers: 2,
+      localASNumber: '1.10',
+      ttlSecurity: 2,
+      reachableBy: '10.0.0.254',
+    };
+    const plan = bgpPlanFor('h1', { nodes: nodes.slice(0, 1), configurations: [], peers: [tor('tor', spec)] });
+    assert.deepEqual(plan.config!.peers, [
+      {
+        name: 'tor',
+        address: '10.0.0.100',
+        port: 179,
+        asNumber: 65000,
+        families: ['ipv4'],
+        import: 'all',
+        export: 'local',
+        gracefulRestart: { enabled: true, restartTime: 90 },
+        keepaliveTime: 2.5,
+        allowOwnAs: 2,
+        localAs: 65_546,
+        ttlSecurity: 2,
+        nextHop: 'self',
+      },
+    ]);
+    assert.deepEqual(plan.peerRoutes, [{ prefix: '10.0.0.100/32', gateway: '10.0.0.254' }]);
+    assert.deepEqual(plan.problems, []);
+  });
+
+  it('a peerSelector makes the session on both sides, unless reverse peering is manual', () => {
+    const mesh = configuration({ nodeToNodeMeshEnabled: false });
+    const world = (spec: object): World => ({
+      nodes,
+      configurations: [mesh],
+      peers: [resource('BGPPeer', 'pair', { node: 'h1', peerSelector: "kubernetes.io/x == 'y' || !has(z)", ...spec })],
+    });
+    const names = (host: string, spec: object): string[] =>
+      bgpPlanFor(host, world(spec)).config!.peers.map((p) => p.name);
+    assert.deepEqual(names('h1', {}), ['pair-h2', 'pair-h3']);
+    assert.deepEqual(names('h2', {}), ['pair-h1']);
+    assert.deepEqual(names('h2', { reversePeering: 'Manual' }), []);
+  });
+
+  it('groups: members by name and label, ranges, the fields of the BGPPeer first', () => {
+    const more = [
+      own('BGPPeerGroup', 'tors', {
+        peerSelector: "role == 'tor'",
+        session: {
+          holdTime: '9s',
+          bfd: {},
+          maxPrefixes: { ipv4: 100 },
+          keepaliveTime: '1s',
+          localPreference: 200,
+          longLivedStaleTime: '1h',
+        },
+      }),
+      own('BGPPeerGroup', 'racks', {
+        nodeSelector: '!has(none)',
+        listenRanges: [{ cidr: '10.9.0.0/24', asNumber: 65010, limit: 5 }],
+        session: { password: 'key' },
+      }),
+    ];
+    const peers = [tor('tor', { keepaliveTime: '3s' }, { role: 'tor' })];
+    const { config, problems } = bgpPlanFor('h1', { nodes, configurations: [], peers, more });
+    assert.deepEqual(problems, []);
+    const peer = config!.peers.find(({ name }) => name === 'tor')!;
+    assert.deepEqual(
+      [peer.holdTime, peer.keepaliveTime, peer.bfd, peer.multihop, peer.localPref, peer.longLived],
+      [9, 3, true, undefined, 200, { enabled: true, staleTime: 3600 }],
+    );
+    assert.deepEqual(peer.maxPrefixes, { limit: { ipv4: 100 }, action: 'reset', restartSeconds: 300 });
+    assert.equal(config!.peers.find(({ name }) => name === 'mesh-h2')!.holdTime, undefined);
+    const [range] = config!.peerRanges;
+    assert.deepEqual(
+      [range!.name, range!.prefix, range!.asNumber, range!.limit, range!.password, range!.export],
+      ['racks-10.9.0.0/24', '10.9.0.0/24', 65010, 5, 'key', 'local'],
+    );
+  });
+
+  it('a key from a file; no session without it', () => {
+    const more = [own('BGPPeerGroup', 'g', { peers: ['tor'], nodeMesh: true, session: { passwordFile: '/etc/key' } })];
+    const world = { nodes, configurations: [], peers: [tor('tor')], more };
+    const keyed = bgpPlanFor('h1', world, { passwords: new Map([['/etc/key', 'secret']]) });
+    assert.deepEqual(
+      keyed.config!.peers.map((peer) => peer.password),
+      ['secret', 'secret', 'secret'],
+    );
+    const without = bgpPlanFor('h1', world, { passwords: new Map([['/etc/key', null]]) });
+    assert.deepEqual(without.config!.peers, []);
+    assert.match(without.problems.join('\n'), /BGPPeer\/tor: no TCP-MD5 key .*\/etc\/key/);
+    assert.ok(!without.problems.join('\n').includes('secret'));
+  });
+
+  it('communities of own routes, by name and by value, from every entry that matches', () => {
+    const spec = {
+      communities: [{ name: 'ours', value: '65000:7' }],
+      prefixAdvertisements: [
+        { cidr: '10.244.0.0/16', communities: ['ours', '65000:1:2'] },
+        { cidr: '10.244.1.0/26', communities: ['65000:8'] },
+        { cidr: '10.245.0.0/16', communities: ['65000:9'] },
+      ],
+    };
+    const { routes } = bgpPlanFor(
+      'h1',
+      { nodes, configurations: [configuration(spec)], peers: [] },
+      { blocks: [block] },
+    );
+    assert.deepEqual(routes, [
+      {
+        prefix: '10.244.1.0/26',
+        source: 'block',
+        communities: ['65000:7', '65000:8'],
+        largeCommunities: ['65000:1:2'],
+      },
+    ]);
+  });
+
+  it('a broken or missing filter stops its peer alone', () => {
+    const peers = [tor('a', { filters: ['gone'] }), tor('b', { peerIP: '10.0.0.101' })];
+    const { config, problems } = bgpPlanFor('h1', { nodes: nodes.slice(0, 1), configurations: [], peers });
+    assert.deepEqual(
+      config!.peers.map((peer) => [peer.name, peer.import, peer.export]),
+      [
+        ['a', 'none', 'none'],
+        ['b', 'all', 'local'],
+      ],
+    );
+    assert.equal(problems.length, 1);
+  });
+});
+
+describe('aggregates', () => {
+  const more = [own('BGPAggregate', 'rack', { cidr: '10.244.0.0/16' })];
+  const world = { nodes, configurations: [], peers: [tor('tor')], more };
+  const filtersOf = (plan: ReturnType<typeof bgpPlanFor>, name: string): unknown => {
+    const peer = plan.config!.peers.find((one) => one.name === name)!;
+    return typeof peer.export === 'string' ? peer.export : peer.export.filters;
+  };
+
+  it('stand for the blocks inside towards routers, and are never told to hosts', () => {
+    const plan = bgpPlanFor('h1', world, { blocks: [block] });
+    assert.deepEqual(
+      plan.routes.map(({ prefix, source }) => [prefix, source]),
+      [
+        ['10.244.1.0/26', 'block'],
+        ['10.244.0.0/16', 'aggregate'],
+      ],
+    );
+    assert.deepEqual(plan.blackholes, ['10.244.0.0/16']);
+    assert.deepEqual(filtersOf(plan, 'tor'), ['BGPAggregate/rack (stands for what is inside)']);
+    assert.deepEqual(filtersOf(plan, 'mesh-h2'), ['BGPAggregate/rack (not for this peer)']);
+  });
+
+  it('hide nothing before they are announced, nor after', () => {
+    const before = bgpPlanFor('h1', world, { blocks: [block], announced: new Set() });
+    assert.equal(filtersOf(before, 'tor'), 'local');
+    assert.deepEqual(filtersOf(before, 'mesh-h2'), ['BGPAggregate/rack (not for this peer)']);
+    const after = bgpPlanFor('h1', world, { blocks: [], announced: new Set(['rack']) });
+    assert.deepEqual(after.routes, []);
+    assert.equal(filtersOf(after, 'tor'), 'local');
+    assert.deepEqual(filtersOf(after, 'mesh-h2'), ['BGPAggregate/rack (not for this peer)']);
+  });
+});

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import type { RouteSink, SinkBatch } from '#bgp/speaker/api.ts';
 import { routes, summary } from '#bgp/speaker/queries.ts';
 import type { Speaker } from '#bgp/speaker/speaker.ts';
-import { World } from '#bgp/speaker/testing.ts';
+import { OUR_AS, peerConfig, speakerConfig, World } from '#bgp/speaker/testing.ts';
 import { parseResource } from '#model/registry.ts';
 import type { Resource } from '#model/resource.ts';
 import { type BgpResources, bgpResources } from './hosts.ts';
@@ -13,6 +13,8 @@ import { type BgpPlan, bgpPlanFor } from './plan.ts';
 import { GIVE_UP_MS, Transition } from './transition.ts';
 
 const blockOf = (index: number): string => `10.244.${index}.0/26`;
+
+const RESTART = { enabled: true, restartTime: 120 };
 
 class Losses implements RouteSink {
   readonly have = new Set<string>();
@@ -109,7 +111,7 @@ class Fabric {
         spec: { bgp: { ipv4Address: `10.0.0.${name.slice(1)}/24` } },
       }));
     const fabric = { apiVersion: 'brindle.dev/v1', kind: 'BGPFabric', metadata: { name: 'default' }, spec: this.#spec };
-    const resources = bgpResources([...nodes, fabric].map((one) => parseResource(one) as Resource));
+    const resources = bgpResources([...nodes, fabric].map((one) => parseResource(one)));
     for (const [i, host] of this.hosts.entries()) this.world.clock.after(delay(i), () => host.learn(resources));
   }
 
@@ -215,6 +217,24 @@ describe('fabrics that change without loss of a route', () => {
     fabric.run(20_000);
     assert.deepEqual(client.transition.retiring, []);
     assert.deepEqual(client.sink.lost, []);
+  });
+
+  it('a session that one end closes first takes no route from the other, until that has them from elsewhere', () => {
+    const world = new World();
+    const sinks = [new Losses(), new Losses()];
+    const speakers = [1, 2].map((i) => world.speaker(`10.0.0.${i}`, { sink: sinks[i - 1]! }));
+    for (const removal of ['silent', 'cease'] as const) {
+      const peer = (i: number) => peerConfig(`10.0.0.${i}`, { asNumber: OUR_AS, gracefulRestart: RESTART, removal });
+      for (const [i, speaker] of speakers.entries()) {
+        speaker.setLocalRoutes([{ prefix: blockOf(i + 1) }]);
+        speaker.configure(speakerConfig(`10.0.0.${i + 1}`, [peer(2 - i)]));
+      }
+      world.run(60_000);
+      assert.ok(sinks[1]!.have.has(blockOf(1)), removal);
+      speakers[0]!.configure(speakerConfig('10.0.0.1', []));
+      world.run(60_000);
+      assert.deepEqual(sinks[1]!.lost, removal === 'silent' ? [] : [blockOf(1)], removal);
+    }
   });
 
   it('a mesh that is turned off goes at once', () => {
