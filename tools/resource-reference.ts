@@ -1,12 +1,13 @@
-// Writes docs/reference/resources.md from the schemas of the model: every kind, every field, with type, default and
-// meaning. With `--check` it writes nothing and fails when the file is not what it would write.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+// Writes docs/reference/resources.md and configuration.md from the schemas of the model: every kind, every field, with type,
+// default and meaning. With `--check` it writes nothing and fails when a file is not what it would write.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { AgentConfigFile, DEFAULT_CONFIG_PATH } from '#model/agent-config.ts';
 import type { Kind } from '#model/kind.ts';
 import { KINDS } from '#model/registry.ts';
 import { type JsonSchema, jsonSchema } from '#model/schema.ts';
 
-const FILE = resolve(import.meta.dirname, '../docs/reference/resources.md');
+const DIRECTORY = resolve(import.meta.dirname, '../docs/reference');
 /** What a format is called, where its name does not say it. */
 const FORMATS: Readonly<Record<string, string>> = {
   'strict-cidr': 'CIDR, no host bits set',
@@ -23,6 +24,7 @@ const FORMATS: Readonly<Record<string, string>> = {
   mac: 'MAC address',
   'interface-name': 'interface name',
   'label-name': 'name',
+  'absolute-path': 'absolute path',
   'tcp-md5-key': 'text of 1 to 80 octets',
 };
 
@@ -42,6 +44,45 @@ function reference(kinds: readonly Kind[]): string {
   ];
   for (const kind of kinds) out.push('', ...section(kind));
   return `${out.join('\n')}\n`;
+}
+
+function configuration(): string {
+  return `${[
+    '# Configuration of a host',
+    '',
+    'Written by `tools/resource-reference.ts` from `src/model/agent-config.ts`; change that, not this file.',
+    '',
+    `\`${DEFAULT_CONFIG_PATH}\`, YAML, read by the agent at its start and by the command line to find the store. Every field may be left`,
+    'out, and so may the file. Another file: `--config`, or `BRINDLE_CONFIG` in the environment. A field that is not listed is an error; all',
+    'errors are told at once, with the remedy. A change takes effect when the agent is started again; forwarding goes on meanwhile.',
+    '',
+    '| Field | Type | Default | Meaning |',
+    '|---|---|---|---|',
+    ...fields(jsonSchema(AgentConfigFile), ''),
+    '',
+    'A default of fields within fields holds only while the outer one is absent: naming a store leaves no other.',
+    '',
+    '    nat: {exclusions: IPPoolsAndHostIPs}      # hosts see the addresses of containers, the rest of the world that of the host',
+    '    ipam: {cooldownSeconds: 300, maxBlocks: 8}',
+    '',
+    '## NAT for the way out',
+    '',
+    'A pool with `natOutgoing: true` hides behind its hosts: what its containers send to a destination outside of every pool gets an address of',
+    'the host. Destinations in any pool, also a disabled one or one without `natOutgoing`, see the address of the container, IPv4 and IPv6 alike.',
+    '`IPPoolsAndHostIPs` adds the addresses of all Nodes to what is reached untranslated. `ipv4Address` and `ipv6Address` must be addresses that are',
+    'routed to this host. Policy always sees the address of the container. A connection is translated, or not, as its first packet was; running',
+    'ones are left alone by a change. Without a pool that asks for it there is no NAT chain in the kernel.',
+    '',
+    '## Blocks',
+    '',
+    'The host leases blocks as it needs them, and hands empty ones back within a minute or two, all but one a pool. `brindle ipam drain` hands back',
+    'that one too. A block with an address that rests (`cooldownSeconds`) stays until it has rested.',
+    '',
+    'To remove a host: `brindle ipam drain` there, stop the agent, `brindle delete node NAME`. When the Node has been gone for three minutes and no peer',
+    'announces a block of the host, the agents of the others delete its leases and WorkloadEndpoints. `brindle ipam release --host NAME` does',
+    'so for the leases at once. An agent that runs on writes its Node anew. A host that was written off and comes back keeps the addresses of',
+    'running containers, says in its log that the leases are gone, and takes new ones for new containers.',
+  ].join('\n')}\n`;
 }
 
 function section(kind: Kind): string[] {
@@ -108,13 +149,16 @@ function cell(text: string): string {
   return text.replaceAll('|', '\\|');
 }
 
-const text = reference(KINDS.filter((kind) => OURS.includes(kind.apiVersion.split('/')[0] ?? '')));
-if (process.argv.includes('--check')) {
-  if (readFileSync(FILE, 'utf8') !== text) {
-    console.error('docs/reference/resources.md is not up to date; run tools/resource-reference.ts');
+const FILES: Readonly<Record<string, string>> = {
+  'resources.md': reference(KINDS.filter((kind) => OURS.includes(kind.apiVersion.split('/')[0] ?? ''))),
+  'configuration.md': configuration(),
+};
+mkdirSync(DIRECTORY, { recursive: true });
+for (const [name, text] of Object.entries(FILES)) {
+  const file = join(DIRECTORY, name);
+  if (!process.argv.includes('--check')) writeFileSync(file, text);
+  else if (!existsSync(file) || readFileSync(file, 'utf8') !== text) {
+    console.error(`docs/reference/${name} is not up to date; run tools/resource-reference.ts`);
     process.exitCode = 1;
   }
-} else {
-  mkdirSync(dirname(FILE), { recursive: true });
-  writeFileSync(FILE, text);
 }

@@ -39,6 +39,7 @@ import { agentApi } from './api/server.ts';
 import { BGP_KINDS } from './bgp/hosts.ts';
 import { BgpService } from './bgp/service.ts';
 import { ContainerWiring } from './container-wiring.ts';
+import { DepartedHosts } from './departed-hosts.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { LocalEndpoints } from './local-endpoints.ts';
 import { detectAddresses } from './node-address.ts';
@@ -84,7 +85,10 @@ export class Agent {
   readonly #informer: Informer;
   readonly #server: SocketServer;
   readonly #resources = new Map<string, Resource>();
+  readonly #departed: DepartedHosts;
   readonly #ready = Promise.withResolvers<void>();
+  /** This host's Node as last seen, also when it was deleted since. */
+  #node: Resource | null = null;
   #isReady = false;
   #storeTrouble: string | null = null;
   #repairTimer: TimerHandle | null = null;
@@ -211,6 +215,14 @@ export class Agent {
         },
       },
     );
+    this.#departed = new DepartedHosts({
+      host: hostName,
+      store: this.#store,
+      clock: this.#clock,
+      log: log.child({ part: 'ipam' }),
+      resources: () => this.#informer.resources(),
+      isAnnounced: (cidr) => this.#routing.isLearned(cidr),
+    });
     const report = new AgentReport({
       config,
       startedAt: this.#clock.monotonic(),
@@ -328,7 +340,10 @@ export class Agent {
     let pools = false;
     for (const event of events) {
       if (event.type === 'put') this.#remember(event.resource);
-      else this.#resources.delete(`${event.key.kind}/${event.key.name}`);
+      else {
+        this.#resources.delete(`${event.key.kind}/${event.key.name}`);
+        if (event.key.kind === 'Node') this.#departed.nodeDeleted(event.key.name);
+      }
       pools ||= POOL_KINDS.includes(event.key.kind);
     }
     if (pools) this.#applyPools();
@@ -339,6 +354,7 @@ export class Agent {
   /** Keeps what this class itself asks for; endpoints and policies are the calculation's. */
   #remember(resource: Resource): void {
     const kind = kindKey(resource.apiVersion, resource.kind);
+    if (kind === 'Node' && resource.metadata.name === this.config.hostName) this.#node = resource;
     if (KEPT_KINDS.includes(kind)) this.#resources.set(`${kind}/${resource.metadata.name}`, resource);
   }
 
@@ -359,30 +375,35 @@ export class Agent {
     );
   }
 
-  /** A host that nobody described describes itself. */
+  /** A host that nobody described describes itself; one that lives although its Node was deleted says so. */
   async #ensureNode(): Promise<void> {
-    const key = `Node/${this.config.hostName}`;
-    if (this.#resources.has(key)) return;
+    if (this.#resources.has(`Node/${this.config.hostName}`)) return;
+    const again = this.#node !== null;
+    const node = this.#node === null ? this.#detectedNode() : copyOf(this.#node);
+    if (node === null) return;
+    try {
+      this.#remember(await this.#store.create(node));
+      this.#log.info({ spec: node.spec, again }, 'described this host in the store');
+    } catch (error) {
+      this.#log.warn({ error: errorText(error) }, 'could not describe this host in the store');
+    }
+  }
+
+  #detectedNode(): Resource | null {
     const { ipv4, ipv6 } = detectAddresses(this.#kernel.host.netlink);
     if (ipv4 === null && ipv6 === null) {
       this.#log.warn(
         { host: this.config.hostName },
         'no default route, so no address found for this host; write a Node resource',
       );
-      return;
+      return null;
     }
-    const node: Resource = {
+    return {
       apiVersion: 'projectcalico.org/v3',
       kind: 'Node',
       metadata: { name: this.config.hostName },
       spec: { bgp: { ...(ipv4 !== null && { ipv4Address: ipv4 }), ...(ipv6 !== null && { ipv6Address: ipv6 }) } },
     };
-    try {
-      this.#remember(await this.#store.create(node));
-      this.#log.info({ ipv4, ipv6 }, 'described this host in the store');
-    } catch (error) {
-      this.#log.warn({ error: errorText(error) }, 'could not describe this host in the store');
-    }
   }
 
   #activate(endpoint: Resource): Promise<void> {
@@ -443,12 +464,20 @@ export class Agent {
     await this.#handler.repair(REPAIR_EVERY / 2);
     await this.#ipam.verify();
     await this.#ipam.handBack(true);
+    if (this.#node !== null) await this.#ensureNode();
+    await this.#departed.look();
     this.#bgp.refresh(); // password files may have changed
   }
 }
 
 const POOL_KINDS = ['IPPool', 'IPReservation', 'Node'];
 const KEPT_KINDS = [...POOL_KINDS, 'Namespace', ...BGP_KINDS];
+
+/** As it was written, to be created anew. */
+function copyOf({ apiVersion, kind, metadata, spec }: Resource): Resource {
+  const { name, labels, annotations } = metadata;
+  return { apiVersion, kind, metadata: { name, ...(labels && { labels }), ...(annotations && { annotations }) }, spec };
+}
 
 /** The first line of the file, without the end of line; null when there is no key of 1 to 80 octets. */
 function readPassword(path: string): string | null {

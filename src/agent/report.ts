@@ -8,9 +8,11 @@ import type { AgentConfig } from '#model/agent-config.ts';
 import type { AgentView } from './api/server.ts';
 import type {
   AgentStatus,
+  BlockStatus,
   Condition,
   EndpointStatus,
   Health,
+  IpamDrain,
   PolicyCounter,
   PolicyState,
   RouteStatus,
@@ -59,13 +61,27 @@ export class AgentReport implements AgentView {
     return this.#parts.ipam.rebuild();
   }
 
+  async drainIpam(): Promise<IpamDrain> {
+    const released = await this.#parts.ipam.handBack(false);
+    return { released, kept: this.#blocks() };
+  }
+
+  #blocks(): BlockStatus[] {
+    return [...this.#parts.ipam.blocks()].map((b) => ({
+      cidr: b.cidr.toString(),
+      pool: b.pool,
+      used: b.used,
+      size: b.size,
+    }));
+  }
+
   health(): Health {
     const conditions = this.#conditions();
     return { ready: conditions.every((c) => c.ok || !c.blocking), conditions };
   }
 
   async status(): Promise<AgentStatus> {
-    const { config, clock, startedAt, ipam, endpoints, bgp, routing, publisher, problems, version } = this.#parts;
+    const { config, clock, startedAt, endpoints, bgp, routing, publisher, problems, version } = this.#parts;
     const routes = routing.routes();
     const peers = bgp.plan.config ? await bgp.speaker.summary() : [];
     return {
@@ -76,7 +92,7 @@ export class AgentReport implements AgentView {
       uptime: Math.round(clock.monotonic() - startedAt),
       memory: process.memoryUsage.rss(),
       endpoints: endpoints.size,
-      blocks: [...ipam.blocks()].map((b) => ({ cidr: b.cidr.toString(), pool: b.pool, used: b.used, size: b.size })),
+      blocks: this.#blocks(),
       bgp: {
         enabled: bgp.plan.config !== null,
         reason: bgp.plan.reason ?? bgp.error,

@@ -148,6 +148,11 @@ export class RoutingService implements BlockPlane, BgpHostRoutes {
     return this.#manager.counts();
   }
 
+  /** Whether a peer announces this very prefix. */
+  isLearned(prefix: string): boolean {
+    return this.#exchange.peersOf(prefix).length > 0;
+  }
+
   /** Blocks and learned routes; those of endpoints are shown with the endpoints. */
   routes(): RouteStatus[] {
     const names = new Map(this.#kernel.host.netlink.listLinks().map((link) => [link.index, link.name]));

@@ -333,6 +333,24 @@ describe('Ipam', () => {
     assert.equal((await add('again')).length, 1);
   });
 
+  it('hands back nothing that rests, nothing that another host has by now, and each block once', async () => {
+    const store = new MemoryStore();
+    const { ipam, add, clock } = await openHost('h1', store, new FakeDisk(), [V4], { cooldown: 60 });
+    const [mine] = await add('a');
+    const [block] = [...ipam.blocks()].map((b) => b.cidr.toString());
+    await ipam.release('a');
+    clock.advance(59_000);
+    assert.deepEqual(await ipam.handBack(false), []);
+    clock.advance(2000);
+    await releaseHost(store, 'h1');
+    const other = await openHost('h2', store, new FakeDisk(), [V4]);
+    await other.add('b', { requested: [IpAddress.parse(mine!)] });
+    const both = await Promise.all([ipam.handBack(false), ipam.handBack(false)]);
+    assert.deepEqual(both.flat(), [block]);
+    await other.ipam.flush();
+    assert.equal(assignedInStore(store)[mine!], 'b');
+  });
+
   it('hands nothing out from a damaged journal until it is rebuilt', async () => {
     const store = new MemoryStore();
     const disk = new FakeDisk();

@@ -17,7 +17,7 @@ import { PrefixTrie } from '#net/prefix-trie.ts';
 import { AddressBlock } from './block.ts';
 import type { JournalFiles } from './files.ts';
 import { type Journal, openJournal } from './journal.ts';
-import { blockKey, createLease, listBlocks, takeLease, takeLeaseOf } from './leases.ts';
+import { blockKey, createLease, deleteLease, listBlocks, takeLease, takeLeaseOf } from './leases.ts';
 import { type Pool, type PoolUse, type SelectorMatch, usablePools } from './pools.ts';
 import { BlockPublisher } from './publisher.ts';
 import type { JournalRecord } from './records.ts';
@@ -489,13 +489,17 @@ export class Ipam {
     this.#verified = true;
   }
 
-  /** Hands back leases of blocks without addresses in use: all of them (drain), or all but one a pool. The CIDRs. */
+  /**
+   * Hands back leases of blocks without addresses in use: all of them (drain), or all but one a pool. The CIDRs. A block with an
+   * address that rests for the cooldown stays: its next host would not know of it.
+   */
   async handBack(keepOneAPool: boolean): Promise<string[]> {
     const handed: string[] = [];
     const kept = new Set<string>();
     for (const block of [...this.#blocks.values()]) {
       const cidr = block.cidr.toString();
-      if (!block.isEmpty || this.#problem) continue;
+      // Another call may have had it meanwhile.
+      if (this.#blocks.get(cidr) !== block || !block.isEmpty || this.#problem || this.#rests(block)) continue;
       const others = [...this.#blocks.values()].some((b) => b !== block && b.pool === block.pool && !b.closed);
       if (keepOneAPool && (!others || !kept.has(block.pool)) && !this.#lost.has(cidr)) {
         kept.add(block.pool);
@@ -509,7 +513,7 @@ export class Ipam {
         this.#index.delete(block.cidr);
         this.#publisher.forget(cidr);
         await this.#journal.append({ op: 'unblock', cidr }, true);
-        if (!this.#lost.delete(cidr)) await this.#options.store.delete(blockKey(block.cidr));
+        if (!this.#lost.delete(cidr)) await deleteLease(this.#options.store, this.#options.host, block.cidr);
       } finally {
         this.#leaving.delete(cidr);
       }
@@ -517,6 +521,15 @@ export class Ipam {
       this.#options.onBlocksChanged?.();
     }
     return handed;
+  }
+
+  #rests(block: AddressBlock): boolean {
+    return !block.resting(this.#restSince()).next().done;
+  }
+
+  /** What was freed after this rests still. Wall clock, ms. */
+  #restSince(): number {
+    return this.#options.clock.wall() - (this.#options.cooldown ?? 0) * 1000;
   }
 
   /**
@@ -570,7 +583,7 @@ export class Ipam {
   }
 
   *#snapshot(): Generator<JournalRecord> {
-    const since = this.#options.clock.wall() - (this.#options.cooldown ?? 0) * 1000;
+    const since = this.#restSince();
     for (const block of this.#blocks.values()) yield { op: 'block', cidr: block.cidr.toString(), pool: block.pool };
     for (const { attachment, committed } of this.#attachments.values()) {
       yield { op: 'assign', attachment };

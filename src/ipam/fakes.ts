@@ -1,7 +1,7 @@
 // For tests: a store in memory that several hosts race on and that can be cut off, and a disk that loses power or the
 // process at any operation.
 import { BrindleError } from '#base/errors.ts';
-import type { ListResult, Store } from '#datastore/store.ts';
+import type { DeleteOptions, ListResult, Store } from '#datastore/store.ts';
 import { keyOf, keyText, type Resource, type ResourceKey } from '#model/resource.ts';
 import type { JournalFile, JournalFiles } from './files.ts';
 
@@ -58,10 +58,14 @@ export class MemoryStore implements Store {
     return this.#put(key, resource);
   }
 
-  async delete(key: ResourceKey): Promise<Resource> {
+  async delete(key: ResourceKey, options?: DeleteOptions): Promise<Resource> {
     await this.#enter();
     const stored = this.resources.get(keyText(key));
     if (!stored) throw new BrindleError('not-found', `${keyText(key)} does not exist`);
+    const wanted = options?.resourceVersion;
+    if (wanted !== undefined && wanted !== stored.metadata.resourceVersion) {
+      throw new BrindleError('conflict', `${keyText(key)} has changed`);
+    }
     this.resources.delete(keyText(key));
     this.#revision++;
     return stored;

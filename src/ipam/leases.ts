@@ -3,7 +3,7 @@
 import { BrindleError, isBrindleError } from '#base/errors.ts';
 import type { Store } from '#datastore/store.ts';
 import { IP_BLOCK_API, type IPBlock } from '#model/ip-block.ts';
-import { keyOf, type ResourceKey } from '#model/resource.ts';
+import type { ResourceKey } from '#model/resource.ts';
 import { Prefix } from '#net/prefix.ts';
 import { PrefixTrie } from '#net/prefix-trie.ts';
 import { blockName, candidateBlocks } from './candidates.ts';
@@ -83,14 +83,25 @@ export async function createLease(
 /** Deletes every lease of a host that is gone for good; the CIDRs. Its containers must be gone too. */
 export async function releaseHost(store: Store, host: string): Promise<string[]> {
   const released: string[] = [];
-  for (const block of await listBlocks(store)) {
-    if (block.spec.host !== host) continue;
-    try {
-      await store.delete(keyOf(block));
-      released.push(block.spec.cidr);
-    } catch (error) {
-      if (!isBrindleError(error, 'not-found')) throw error;
-    }
+  for (const { spec } of await listBlocks(store)) {
+    if (spec.host === host && (await deleteLease(store, host, Prefix.parse(spec.cidr)))) released.push(spec.cidr);
   }
   return released;
+}
+
+/** Deletes a lease if it is the host's still; false when it is not, so that nobody loses what he leased meanwhile. */
+export async function deleteLease(store: Store, host: string, cidr: Prefix): Promise<boolean> {
+  const key = blockKey(cidr);
+  for (;;) {
+    const block = (await store.get(key)) as IPBlock | null;
+    if (block?.spec.host !== host) return false;
+    const { resourceVersion } = block.metadata;
+    try {
+      await store.delete(key, resourceVersion === undefined ? {} : { resourceVersion });
+      return true;
+    } catch (error) {
+      if (isBrindleError(error, 'not-found')) return false;
+      if (!isBrindleError(error, 'conflict')) throw error;
+    }
+  }
 }

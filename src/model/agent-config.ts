@@ -34,7 +34,7 @@ export const AgentConfigFile = Type.Object({
   ),
   runDirectory: Default(AbsolutePath('For sockets and what does not outlive the machine'), '/run/brindle'),
   stateDirectory: Default(AbsolutePath('For the journal and what outlives the machine'), '/var/lib/brindle'),
-  logLevel: Default(OneOf(['debug', 'info', 'warn', 'error']), 'info'),
+  logLevel: Default(OneOf(['debug', 'info', 'warn', 'error'], 'What the agent writes to standard error'), 'info'),
   nat: Default(
     Type.Object({
       exclusions: Default(
@@ -61,7 +61,7 @@ export const AgentConfigFile = Type.Object({
   metrics: Type.Optional(
     Type.Object({
       listen: Default(Text('ip', 'Where metrics are served'), '127.0.0.1'),
-      port: Default(Int(1, 65_535), 9095),
+      port: Default(Int(1, 65_535, 'TCP port'), 9095),
     }),
   ),
 });

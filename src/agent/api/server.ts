@@ -2,7 +2,7 @@
 // In: an AgentView. Out: a Hono application; errors as `ApiError` with a status that fits the code.
 import { Hono } from 'hono';
 import { answerErrors } from './errors.ts';
-import type { AgentStatus, EndpointStatus, Health, PolicyCounter, PolicyState, RouteStatus } from './types.ts';
+import type { AgentStatus, EndpointStatus, Health, IpamDrain, PolicyCounter, PolicyState, RouteStatus } from './types.ts';
 
 export interface AgentView {
   health(): Health;
@@ -11,6 +11,8 @@ export interface AgentView {
   routes(): readonly RouteStatus[];
   /** Writes a damaged IPAM journal anew from what can be read of it; addresses are handed out again then. */
   rebuildIpam(): Promise<void>;
+  /** Hands back every lease without an address in use. */
+  drainIpam(): Promise<IpamDrain>;
   policyCounters(): Promise<readonly PolicyCounter[]>;
   /** Of a moment when all that is told is in force, as far as it is not among the failures. */
   policyState(): Promise<PolicyState>;
@@ -32,6 +34,7 @@ export function agentApi(view: AgentView): Hono {
     await view.rebuildIpam();
     return c.json({});
   });
+  app.post('/v1/ipam/drain', async (c) => c.json(await view.drainIpam()));
   app.get('/v1/policy/counters', async (c) => c.json(await view.policyCounters()));
   app.get('/v1/policy/state', async (c) => c.json(await view.policyState()));
   app.get('/metrics', async (c) => c.text(await view.metrics()));

@@ -51,6 +51,14 @@ export interface BlockStatus {
   readonly size: number;
 }
 
+/** `POST /v1/ipam/drain` */
+export interface IpamDrain {
+  /** CIDRs of the leases that were handed back. */
+  readonly released: readonly string[];
+  /** Blocks with addresses in use, or with some that rest before they are used again. */
+  readonly kept: readonly BlockStatus[];
+}
+
 /** `GET /v1/endpoints` */
 export interface EndpointStatus {
   /** `namespace/name`. */

@@ -2,6 +2,7 @@
 // store; the hosts' own agents tell it within a second.
 import type { Command } from 'commander';
 import { ApiClient } from '#agent/api/client.ts';
+import type { IpamDrain } from '#agent/api/types.ts';
 import { BrindleError, isBrindleError } from '#base/errors.ts';
 import type { Store } from '#datastore/store.ts';
 import { type AddressSpace, findAddress, inspect, poolUsage } from '#ipam/inspect.ts';
@@ -47,6 +48,13 @@ export function register(program: Command): void {
     .requiredOption('--host <name>', 'the host')
     .option('--force', 'also when the host has a Node still')
     .action((flags: ReleaseFlags) => withStore(flags, 'existing', (store) => release(store, flags)));
+  ipam
+    .command('drain')
+    .description('Make the agent of this host hand back every block that no container uses.')
+    .option('--socket <path>', "the agent's socket (BRINDLE_SOCKET)")
+    .action(async (flags: { readonly socket?: string }) => {
+      drained(await new ApiClient(flags.socket).json<IpamDrain>('/v1/ipam/drain', { method: 'POST', timeout: 60_000 }));
+    });
   ipam
     .command('rebuild')
     .description('Make the agent of this host write its damaged journal anew; the old file is kept beside it.')
@@ -162,6 +170,13 @@ async function check(store: Store, repair: boolean): Promise<void> {
   }
   print(found.length === 0 ? 'Addresses, blocks, pools and endpoints agree.' : `${found.length} found`);
   if (found.length > 0) process.exitCode = 1;
+}
+
+function drained({ released, kept }: IpamDrain): void {
+  print(released.length === 0 ? 'No block is free to be handed back.' : `handed back ${released.join(', ')}`);
+  for (const { cidr, used } of kept) {
+    print(`kept ${cidr}: ${used === 0 ? 'addresses rest before they are used again' : `${used} in use`}`);
+  }
 }
 
 async function release(store: Store, flags: ReleaseFlags): Promise<void> {
