@@ -2,7 +2,15 @@
 // In: an AgentView. Out: a Hono application; errors as `ApiError` with a status that fits the code.
 import { Hono } from 'hono';
 import { answerErrors } from './errors.ts';
-import type { AgentStatus, EndpointStatus, Health, IpamDrain, PolicyCounter, PolicyState, RouteStatus } from './types.ts';
+import type {
+  AgentStatus,
+  EndpointStatus,
+  Health,
+  IpamDrain,
+  PolicyCounter,
+  PolicyState,
+  RouteStatus,
+} from './types.ts';
 
 export interface AgentView {
   health(): Health;
