@@ -36,6 +36,8 @@ lint: $(NODE) ## types, lint rules, format, layers
 	node_modules/.bin/oxlint --type-aware --deny-warnings src test bench tools
 	node_modules/.bin/biome ci
 	$(NODE) tools/check-layers.ts
+	$(NODE) tools/resource-reference.ts --check
+	$(NODE) tools/results-table.ts --check
 
 format: $(NODE) ## rewrite all files in the project's format
 	node_modules/.bin/biome format --write
