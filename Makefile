@@ -42,6 +42,8 @@ lint: $(NODE) ## types, lint rules, format, layers
 format: $(NODE) ## rewrite all files in the project's format
 	node_modules/.bin/biome format --write
 
+bench: bench-cni bench-fabric bench-bgp ## every benchmark against its peers (root, a quiet machine)
+
 bench-cni: build ## CNI calls against Debian's ptp + host-local (needs root)
 	tools/install-needs 'the CNI benchmark compares with the reference plugins' containernetworking-plugins iproute2 gcc libc6-dev
 	$(NODE) --disable-warning=ExperimentalWarning bench/cni/cni.ts
