@@ -58,9 +58,16 @@ function rows(): string[][] {
     if (!ours || !bird?.announceSeconds) continue;
     const announce = ratio(ours.announceSeconds / bird.announceSeconds);
     const withdraw =
-      ours.withdrawSeconds && bird.withdrawSeconds ? `, withdrawn ${ratio(ours.withdrawSeconds / bird.withdrawSeconds)}` : '';
+      ours.withdrawSeconds && bird.withdrawSeconds
+        ? `, withdrawn ${ratio(ours.withdrawSeconds / bird.withdrawSeconds)}`
+        : '';
     const memory = frr ? `; memory ${ratio(ours.peakMegabytes / frr.peakMegabytes)} of FRR's` : '';
-    out.push([`BGP: ${text}`, `${announce}${withdraw}${memory}`, 'BIRD 2', out.some((r) => r[3]?.includes('bgp')) ? '' : '`make bench-bgp`']);
+    out.push([
+      `BGP: ${text}`,
+      `${announce}${withdraw}${memory}`,
+      'BIRD 2',
+      out.some((r) => r[3]?.includes('bgp')) ? '' : '`make bench-bgp`',
+    ]);
   }
   return out;
 }
