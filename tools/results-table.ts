@@ -33,9 +33,9 @@ const WORKLOADS: Readonly<Record<string, string>> = {
   reflector: 'a reflector with 1 000 clients, from cold',
 };
 
-function read<T>(name: string): T | null {
+function read(name: string): unknown {
   const path = `${ROOT}/bench/results/${name}.json`;
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as T) : null;
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as unknown) : null;
 }
 
 function ratio(value: number): string {
@@ -44,14 +44,14 @@ function ratio(value: number): string {
 
 function rows(): string[][] {
   const out: string[][] = [];
-  const cni = read<Cni>('cni');
+  const cni = read('cni') as Cni | null;
   if (cni) {
     const peer = "Debian's ptp + host-local";
     out.push(['CNI ADD, whole process, median', ratio(cni.add.ratio), peer, '`make bench-cni`']);
     out.push(['CNI DEL', ratio(cni.del.ratio), peer, '']);
     out.push(['100 ADDs at once', ratio(cni.burst.ratio), peer, '']);
   }
-  const bgp = read<Bgp>('bgp');
+  const bgp = read('bgp') as Bgp | null;
   for (const [workload, text] of Object.entries(WORKLOADS)) {
     const of = (speaker: string) => bgp?.results.find((r) => r.workload === workload && r.speaker === speaker);
     const [ours, bird, frr] = [of('brindle'), of('bird'), of('frr')];
