@@ -10,6 +10,7 @@ import { type Clock, systemClock, type TimerHandle } from '#base/clock.ts';
 import { BrindleError, errorText } from '#base/errors.ts';
 import type { Logger } from '#base/log.ts';
 import { CalcGraph } from '#calc/graph.ts';
+import type { Endpoints } from '#cni/dependencies.ts';
 import { CniHandler } from '#cni/handler.ts';
 import { systemNamespaces } from '#cni/namespaces.ts';
 import { serveCni } from '#cni/protocol.ts';
@@ -19,6 +20,7 @@ import { EndpointWiring } from '#dataplane/endpoint-wiring.ts';
 import { prepareHost } from '#dataplane/host-settings.ts';
 import { openKernelAccess, type KernelAccess } from '#dataplane/kernel-access.ts';
 import { ROUTE_PROTOCOL } from '#dataplane/ownership.ts';
+import type { KnownPool } from '#docker/dependencies.ts';
 import { Informer } from '#datastore/informer.ts';
 import { openStore } from '#datastore/open.ts';
 import type { Store, StoreEvent } from '#datastore/store.ts';
@@ -40,6 +42,7 @@ import { BGP_KINDS } from './bgp/hosts.ts';
 import { BgpService } from './bgp/service.ts';
 import { ContainerWiring } from './container-wiring.ts';
 import { DepartedHosts } from './departed-hosts.ts';
+import { DockerService } from './docker-service.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { LocalEndpoints } from './local-endpoints.ts';
 import { detectAddresses } from './node-address.ts';
@@ -84,6 +87,7 @@ export class Agent {
   readonly #containerWiring: ContainerWiring;
   readonly #informer: Informer;
   readonly #server: SocketServer;
+  readonly #docker: DockerService | null;
   readonly #resources = new Map<string, Resource>();
   readonly #departed: DepartedHosts;
   readonly #ready = Promise.withResolvers<void>();
@@ -183,24 +187,36 @@ export class Agent {
     this.#containerWiring = new ContainerWiring(this.#wiring, this.#kernel, (name, index, addresses) =>
       this.#routing.wired(name, index, addresses),
     );
+    const endpoints: Endpoints = {
+      activate: (endpoint) => this.#activate(endpoint),
+      deactivate: (key, containerId) => {
+        this.#endpoints.detach(key, containerId);
+      },
+      namespaceLabels: (namespace) => this.#resources.get(`Namespace/${namespace}`)?.metadata.labels ?? {},
+    };
+    this.#docker = config.docker
+      ? new DockerService({
+          config,
+          docker: config.docker,
+          ipam: this.#ipam,
+          wiring: this.#containerWiring,
+          routing: this.#routing,
+          endpoints,
+          pools: () => this.#workloadPools(),
+          untilReady: () => this.#untilServing(),
+          clock: this.#clock,
+          log: log.child({ part: 'docker' }),
+        })
+      : null;
     this.#handler = new CniHandler({
       host: hostName,
       ipam: this.#ipam,
       wiring: this.#containerWiring,
-      endpoints: {
-        activate: (endpoint) => this.#activate(endpoint),
-        deactivate: (key, containerId) => {
-          this.#endpoints.detach(key, containerId);
-        },
-        namespaceLabels: (namespace) => this.#resources.get(`Namespace/${namespace}`)?.metadata.labels ?? {},
-      },
+      endpoints,
       namespaces: systemNamespaces(),
       clock: this.#clock,
       log: log.child({ part: 'cni' }),
-      notReady: () =>
-        this.#isReady
-          ? null
-          : `the agent has not read its store yet${this.#storeTrouble ? `: ${this.#storeTrouble}` : ''}`,
+      notReady: () => this.#notReady(),
     });
     this.#informer = new Informer(
       this.#store,
@@ -274,6 +290,7 @@ export class Agent {
     this.#addresses?.close();
     this.#informer.stop();
     await this.#server.close();
+    await this.#docker?.stop();
     await this.#bgp.stop(mode);
     this.#routing.stop();
     await this.#publisher.stop();
@@ -297,7 +314,7 @@ export class Agent {
     const changed = prepareHost(this.#kernel.host, [4, 6]);
     if (changed.length > 0) this.#log.info({ changed }, 'kernel parameters set for routing');
     await this.#wiring.cleanLeftovers();
-    for (const attachment of this.#ipam.attachments()) this.#endpoints.attach(attachment.endpoint);
+    for (const { endpoint } of this.#ipam.attachments()) if (endpoint !== null) this.#endpoints.attach(endpoint);
     this.blocksChanged();
     this.#readHostInterfaces();
     this.#addresses = this.#kernel.host.netlink.subscribe({
@@ -305,6 +322,7 @@ export class Agent {
       onEvents: () => this.#hostInterfacesChanged(),
     });
     await this.#server.listen();
+    await this.#docker?.start();
     this.#informer.start();
     this.#log.info({ host: this.config.hostName, socket: this.socketPath }, 'agent started');
   }
@@ -411,6 +429,14 @@ export class Agent {
     return this.#pipeline.commit();
   }
 
+  #workloadPools(): KnownPool[] {
+    return [...this.#resources.values()]
+      .filter((resource) => resource.kind === 'IPPool')
+      .map((resource) => poolFromResource(resource as IPPool))
+      .filter(({ uses }) => uses.includes('Workload'))
+      .map(({ cidr, disabled }) => ({ family: cidr.family, cidr: cidr.toString(), disabled }));
+  }
+
   #ownBlocks(): { cidr: string; pool: string }[] {
     return [...this.#ipam.blocks()].filter((b) => !b.lost).map((b) => ({ cidr: b.cidr.toString(), pool: b.pool }));
   }
@@ -444,7 +470,24 @@ export class Agent {
 
   /** DEL and STATUS are served at once; the others need the first snapshot. */
   async #untilReady(verb: string | undefined): Promise<void> {
-    if (this.#isReady || verb === 'STATUS' || verb === 'DEL' || verb === 'VERSION') return;
+    if (verb === 'STATUS' || verb === 'DEL' || verb === 'VERSION') return;
+    await this.#untilSnapshot();
+  }
+
+  /** Docker's calls wait for the first snapshot, all of them. */
+  async #untilServing(): Promise<void> {
+    await this.#untilSnapshot();
+    const reason = this.#notReady();
+    if (reason !== null) throw new BrindleError('unavailable', reason);
+  }
+
+  #notReady(): string | null {
+    if (this.#isReady) return null;
+    return `the agent has not read its store yet${this.#storeTrouble ? `: ${this.#storeTrouble}` : ''}`;
+  }
+
+  async #untilSnapshot(): Promise<void> {
+    if (this.#isReady) return;
     const late = Promise.withResolvers<void>();
     const timer = this.#clock.after(READY_PATIENCE, () => late.resolve());
     await Promise.race([this.#ready.promise.catch(() => undefined), late.promise]);
@@ -461,7 +504,7 @@ export class Agent {
   }
 
   async #repair(): Promise<void> {
-    await this.#handler.repair(REPAIR_EVERY / 2);
+    this.#docker?.forget(await this.#handler.repair(REPAIR_EVERY / 2));
     await this.#ipam.verify();
     await this.#ipam.handBack(true);
     if (this.#node !== null) await this.#ensureNode();

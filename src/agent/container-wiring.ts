@@ -44,6 +44,30 @@ export class ContainerWiring implements Wiring {
     }
   }
 
+  /** As `wire`, with the container's side left on the host under a temporary name. */
+  wireHalf(request: {
+    readonly hostInterface: string;
+    readonly temporary: string;
+    readonly addresses: readonly IpAddress[];
+    readonly mac: string;
+    readonly mtu: number | null;
+  }): void {
+    const { hostInterface, addresses, mac } = request;
+    const { hostIndex } = this.#wiring.wire({
+      netnsPath: null,
+      containerInterface: request.temporary,
+      hostInterface,
+      addresses,
+      mtu: request.mtu ?? this.#fabricMtu(),
+      containerMac: mac,
+    });
+    this.#onWired(hostInterface, hostIndex, addresses);
+  }
+
+  half(hostInterface: string, temporary: string): 'absent' | 'here' | 'moved' {
+    return this.#wiring.half(hostInterface, temporary);
+  }
+
   async unwire({ hostInterface }: { readonly hostInterface: string }): Promise<void> {
     if (this.#wiring.unwire(hostInterface)) await this.#wiring.idle();
   }

@@ -120,7 +120,7 @@ export class CniHandler {
       wired = wiredResult.value;
       if (durableResult.status === 'rejected') throw durableResult.reason;
       stopWhenGone(gone);
-      await endpoints.activate(attachment.endpoint);
+      if (attachment.endpoint !== null) await endpoints.activate(attachment.endpoint);
       stopWhenGone(gone);
       await ipam.commit(handle);
     } catch (error) {
@@ -184,8 +184,9 @@ export class CniHandler {
   /** Ends an attachment: endpoint, interface (in the background), address. Resolves when the release is written; never throws. */
   async #remove(attachment: Attachment, isWired: boolean): Promise<void> {
     const { endpoints, ipam, log } = this.#options;
-    endpoints.deactivate(keyOf(attachment.endpoint), attachment.containerId);
-    const vacated = isWired ? this.#unwire(attachment) : undefined;
+    if (attachment.endpoint !== null) endpoints.deactivate(keyOf(attachment.endpoint), attachment.containerId);
+    const hasInterface = isWired && attachment.hostInterface !== ''; // Docker's addresses come before their interface
+    const vacated = hasInterface ? this.#unwire(attachment) : undefined;
     try {
       await ipam.release(attachment.handle, vacated);
     } catch (error) {

@@ -52,9 +52,12 @@ const DEFAULT_V4 = Prefix.parse('0.0.0.0/0');
 const DEFAULT_V6 = Prefix.parse('::/0');
 
 export interface WireRequest {
-  /** Path of the container's network namespace. */
-  readonly netnsPath: string;
-  /** Name inside, usually `eth0`. */
+  /**
+   * Path of the container's network namespace. Null: the container's side is left in the host's own namespace, down and
+   * without addresses, for somebody who moves it and sets it up, as Docker does.
+   */
+  readonly netnsPath: string | null;
+  /** Name inside, usually `eth0`; the temporary name when it is left on the host. */
   readonly containerInterface: string;
   /** Name on the host, with our prefix. */
   readonly hostInterface: string;
@@ -93,6 +96,7 @@ export class EndpointWiring {
    */
   wire(request: WireRequest): WiredEndpoint {
     const containerMac = checkRequest(request);
+    if (request.netnsPath === null) return this.#wireHalf(request, containerMac);
     const container = this.#kernel.open(request.netnsPath);
     try {
       if (container.id === this.#kernel.host.id) {
@@ -114,6 +118,25 @@ export class EndpointWiring {
     } finally {
       container.close();
     }
+  }
+
+  #wireHalf(request: WireRequest, containerMac: string): WiredEndpoint {
+    const link = this.#createVeth(request, this.#kernel.host, containerMac);
+    try {
+      this.#wireHost(request, link.index, containerMac);
+    } catch (error) {
+      this.unwire(request.hostInterface);
+      throw error;
+    }
+    return { hostMac: HOST_MAC, containerMac, hostIndex: link.index, containerIndex: link.peerIndex ?? 0 };
+  }
+
+  /** Where the container's side of an interface that was made without a namespace is now. */
+  half(hostInterface: string, temporaryName: string): 'absent' | 'here' | 'moved' {
+    const { netlink } = this.#kernel.host;
+    const link = netlink.getLink(hostInterface);
+    if (!link || isDoomed(link.group)) return 'absent';
+    return netlink.getLink(temporaryName)?.index === link.peerIndex && link.peerNamespace === null ? 'here' : 'moved';
   }
 
   /**
@@ -141,6 +164,7 @@ export class EndpointWiring {
    */
   check(request: WireRequest): string[] {
     checkRequest(request);
+    if (request.netnsPath === null) return checkHost(request, this.#kernel.host);
     const container = this.#kernel.open(request.netnsPath);
     try {
       return [...checkHost(request, this.#kernel.host), ...checkContainer(request, container)];
@@ -180,7 +204,12 @@ export class EndpointWiring {
           name,
           mac: HOST_MAC,
           mtu,
-          peer: { name: request.containerInterface, mac: containerMac, mtu, netnsFd: container.fd },
+          peer: {
+            name: request.containerInterface,
+            mac: containerMac,
+            mtu,
+            ...(request.netnsPath !== null && { netnsFd: container.fd }),
+          },
         },
       },
       {
@@ -224,7 +253,7 @@ export class EndpointWiring {
     if (inside && !(otherEnd && isDoomed(otherEnd.group))) {
       throw new BrindleError(
         'already-exists',
-        `interface ${request.containerInterface} exists in network namespace ${request.netnsPath}`,
+        `interface ${request.containerInterface} exists in ${request.netnsPath === null ? "the host's own namespace" : `network namespace ${request.netnsPath}`}`,
         { field: 'containerInterface', remedy: 'remove it, or choose another interface name' },
       );
     }
@@ -395,6 +424,9 @@ function checkRequest(request: WireRequest): string {
   checkInterfaceName(request.containerInterface, 'containerInterface');
   if (!request.hostInterface.startsWith(INTERFACE_PREFIX)) {
     fail('hostInterface', `"${request.hostInterface}" does not begin with "${INTERFACE_PREFIX}"`);
+  }
+  if (request.netnsPath === null && request.containerInterface.startsWith(INTERFACE_PREFIX)) {
+    fail('containerInterface', `"${request.containerInterface}" begins with "${INTERFACE_PREFIX}"`);
   }
   if (request.containerInterface === 'lo') fail('containerInterface', 'the loopback interface cannot be wired');
   if (request.addresses.length === 0) fail('addresses', 'an endpoint needs at least one address');

@@ -227,6 +227,15 @@ export class Ipam {
     await this.#journal.append({ op: 'commit', handle }, false);
   }
 
+  /** Replaces what is remembered of an attachment; its addresses are the same. Resolves when that is written. */
+  async amend(attachment: Attachment): Promise<void> {
+    const { handle } = attachment;
+    const held = this.#attachments.get(handle);
+    if (!held) throw new BrindleError('not-found', `${handle} has no addresses`);
+    this.#attachments.set(handle, { attachment, committed: held.committed });
+    await this.#journal.append({ op: 'assign', attachment }, true);
+  }
+
   /**
    * Gives back all that the handle has. Resolves when that is written; the addresses are used again only after
    * `vacated` has settled (the interface is gone). Not found is no error. False: there was nothing.
@@ -431,7 +440,7 @@ export class Ipam {
     if (!block || this.#lost.has(cidr)) return null;
     const out: IPBlockSpec['assigned'] = {};
     for (const { address, owner } of block.owners()) {
-      const metadata = this.#attachments.get(owner)?.attachment.endpoint.metadata;
+      const metadata = this.#attachments.get(owner)?.attachment.endpoint?.metadata;
       out[address.toString()] = {
         handle: owner.startsWith(STRANGER) ? owner.slice(STRANGER.length) : owner,
         ...(metadata ? { endpoint: `${metadata.namespace ?? 'default'}/${metadata.name}` } : {}),

@@ -58,6 +58,15 @@ export const AgentConfigFile = Type.Object({
     }),
     { cooldownSeconds: 0 },
   ),
+  docker: Type.Optional(
+    Type.Object({
+      pluginSocket: Default(
+        AbsolutePath('Where dockerd finds the network and IPAM driver; the name of the file is the name of the driver'),
+        '/run/docker/plugins/brindle.sock',
+      ),
+      engineSocket: Default(AbsolutePath("Docker's API, asked for names and labels of containers"), '/run/docker.sock'),
+    }),
+  ),
   metrics: Type.Optional(
     Type.Object({
       listen: Default(Text('ip', 'Where metrics are served'), '127.0.0.1'),

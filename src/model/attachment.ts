@@ -17,10 +17,18 @@ export interface Attachment {
   readonly hostInterface: string;
   /** Of the container's side; absent while the kernel's choice is not known. */
   readonly mac?: string;
-  /** The WorkloadEndpoint to be found in the store while the container lives. */
-  readonly endpoint: Resource;
+  /** The WorkloadEndpoint to be found in the store while the container lives; null until it is known whose it is. */
+  readonly endpoint: Resource | null;
+  /** For an address that Docker asked for. */
+  readonly docker?: DockerBinding;
   /** Milliseconds since the Unix epoch. */
   readonly createdAt: number;
+}
+
+/** Docker asks for an address first, and names the endpoint that it is for later. */
+export interface DockerBinding {
+  readonly networkId: string;
+  readonly endpointId: string;
 }
 
 export function attachmentHandle(network: string, containerId: string, ifname: string): string {

@@ -1,0 +1,82 @@
+// Docker's driver as a part of the agent: its socket, and what it needs, made from the agent's own parts.
+// In: the configuration, the agent's parts. Out: a driver that dockerd finds by the name of its socket.
+import { join } from 'node:path';
+import type { Clock } from '#base/clock.ts';
+import type { Logger } from '#base/log.ts';
+import type { Endpoints, KnownPool } from '#docker/dependencies.ts';
+import { DockerDriver } from '#docker/driver.ts';
+import { DockerEngine } from '#docker/engine.ts';
+import { NetworkFile } from '#docker/networks.ts';
+import { pluginListener } from '#docker/server.ts';
+import type { Ipam } from '#ipam/allocator.ts';
+import type { AgentConfig } from '#model/agent-config.ts';
+import type { Attachment } from '#model/attachment.ts';
+import type { ContainerWiring } from './container-wiring.ts';
+import type { RoutingService } from './routing-service.ts';
+import { SocketServer } from './socket-server.ts';
+
+export interface DockerServiceOptions {
+  readonly config: AgentConfig;
+  readonly docker: NonNullable<AgentConfig['docker']>;
+  readonly ipam: Ipam;
+  readonly wiring: ContainerWiring;
+  readonly routing: RoutingService;
+  readonly endpoints: Endpoints;
+  readonly pools: () => readonly KnownPool[];
+  /** Resolves when calls can be served; throws `unavailable`. */
+  readonly untilReady: () => Promise<void>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+export class DockerService {
+  readonly #driver: DockerDriver;
+  readonly #server: SocketServer;
+
+  /** Throws `corrupt` when the list of networks does not read back. */
+  constructor(options: DockerServiceOptions) {
+    const { config, docker, ipam, wiring, routing, endpoints, pools, clock, log } = options;
+    this.#driver = new DockerDriver({
+      host: config.hostName,
+      addresses: ipam,
+      wiring: {
+        wire: (request) => wiring.wireHalf(request),
+        unwire: (hostInterface) => wiring.unwire({ hostInterface }),
+        half: (hostInterface, temporary) => wiring.half(hostInterface, temporary),
+      },
+      routes: {
+        hold: (endpointId, hostInterface, addresses) =>
+          routing.setEndpoint(`docker/${endpointId}`, hostInterface, addresses.map(String)),
+        drop: (endpointId) => routing.removeEndpoint(`docker/${endpointId}`),
+      },
+      endpoints,
+      pools,
+      networks: new NetworkFile(join(config.stateDirectory, 'docker-networks.json')),
+      engine: new DockerEngine(docker.engineSocket),
+      clock,
+      log,
+    });
+    this.#server = new SocketServer({
+      path: docker.pluginSocket,
+      onCni: (socket) => socket.destroy(),
+      onHttp: pluginListener({ driver: this.#driver, log, untilReady: options.untilReady }),
+      log,
+    });
+  }
+
+  /** To be called once the journal's endpoints are adopted. */
+  async start(): Promise<void> {
+    this.#driver.start();
+    await this.#server.listen();
+  }
+
+  /** The repair has ended these attachments. */
+  forget(lost: readonly Attachment[]): void {
+    this.#driver.forget(lost);
+  }
+
+  async stop(): Promise<void> {
+    await this.#server.close();
+    this.#driver.stop();
+  }
+}
