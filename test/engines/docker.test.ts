@@ -268,12 +268,12 @@ spec: {cidr: "fd00:10:244::/48", blockSize: 122}
 
   it('gives a container its /32, with the link-local gateway', async () => {
     await machine.must('network', 'create', '-d', machine.driver, '--ipam-driver', machine.driver, net);
-    await runContainer('a', '--label', 'app=client');
-    await runContainer('b', '--label', 'app=web');
-    const a = await machine.address('a', net);
+    await runContainer('ca', '--label', 'app=client');
+    await runContainer('cb', '--label', 'app=web');
+    const a = await machine.address('ca', net);
     assert.match(a, /^10\.244\./);
-    assert.match(await machine.must('exec', 'a', 'ip', 'addr', 'show', 'eth0'), new RegExp(`inet ${a}/32`));
-    const routes = await machine.must('exec', 'a', 'ip', 'route');
+    assert.match(await machine.must('exec', 'ca', 'ip', 'addr', 'show', 'eth0'), new RegExp(`inet ${a}/32`));
+    const routes = await machine.must('exec', 'ca', 'ip', 'route');
     assert.match(routes, /default via 169\.254\.1\.1 dev eth0/);
     assert.match(await machine.host.run('ip', 'route', 'show', a), new RegExp(`${a} dev cali`));
     assert.deepEqual(
@@ -283,49 +283,49 @@ spec: {cidr: "fd00:10:244::/48", blockSize: 122}
   });
 
   it('lets containers of a network, the host and the outside reach each other', async () => {
-    const [a, b] = [await machine.address('a', net), await machine.address('b', net)];
-    await machine.reaches('a', b, true);
-    await machine.reaches('b', a, true);
-    await machine.reaches('a', '198.51.100.1', true);
-    await machine.reaches('a', '192.0.2.2', true);
+    const [a, b] = [await machine.address('ca', net), await machine.address('cb', net)];
+    await machine.reaches('ca', b, true);
+    await machine.reaches('cb', a, true);
+    await machine.reaches('ca', '198.51.100.1', true);
+    await machine.reaches('ca', '192.0.2.2', true);
     assert.equal((await machine.outside.tryRun('busybox', 'ping', '-c3', '-W5', b)).status, 0);
   });
 
   it('shows containers by the name that people know, with their labels', async () => {
     const { stdout } = await machine.brindle('get', 'workloadendpoints', '-A', '-o', 'yaml');
-    assert.match(stdout, /workload: a\n/);
+    assert.match(stdout, /workload: ca\n/);
     assert.match(stdout, /app: client/);
-    assert.match(stdout, /name: h1-docker-b-fabric\n/);
+    assert.match(stdout, /name: h1-docker-cb-fabric\n/);
   });
 
   it('applies policy by the labels of containers', async () => {
-    await runContainer('c', '--label', 'app=other');
-    const b = await machine.address('b', net);
+    await runContainer('cc', '--label', 'app=other');
+    const b = await machine.address('cb', net);
     await machine.apply(policy("app == 'web'", "app == 'client'"));
-    await machine.reaches('c', b, false);
-    await machine.reaches('a', b, true);
+    await machine.reaches('cc', b, false);
+    await machine.reaches('ca', b, true);
   });
 
   it('keeps containers over a restart of the agent, also a hard one', async () => {
-    const b = await machine.address('b', net);
+    const b = await machine.address('cb', net);
     await machine.stopAgent('SIGKILL');
-    assert.equal((await machine.docker('exec', 'a', 'ping', '-c3', '-W5', b)).status, 0, 'without an agent');
+    assert.equal((await machine.docker('exec', 'ca', 'ping', '-c3', '-W5', b)).status, 0, 'without an agent');
     await machine.startAgent();
-    await machine.reaches('a', b, true);
-    await machine.reaches('c', b, false);
-    await runContainer('d', '--label', 'app=client');
-    await machine.reaches('d', b, true);
-    assert.notEqual(await machine.address('d', net), b);
-    await machine.must('rm', '-f', 'd');
+    await machine.reaches('ca', b, true);
+    await machine.reaches('cc', b, false);
+    await runContainer('cd', '--label', 'app=client');
+    await machine.reaches('cd', b, true);
+    assert.notEqual(await machine.address('cd', net), b);
+    await machine.must('rm', '-f', 'cd');
   });
 
   it('keeps containers over a restart of dockerd with live-restore, and lets go of them after it', async () => {
-    const b = await machine.address('b', net);
+    const b = await machine.address('cb', net);
     await machine.stopDockerd();
     await machine.startDockerd();
-    assert.equal(await machine.address('b', net), b);
-    await machine.reaches('a', b, true);
-    await machine.must('rm', '-f', 'c');
+    assert.equal(await machine.address('cb', net), b);
+    await machine.reaches('ca', b, true);
+    await machine.must('rm', '-f', 'cc');
     await until('two interfaces are left', async () => (await machine.interfaces()).length === 2, PATIENCE);
   });
 
@@ -336,26 +336,25 @@ spec: {cidr: "fd00:10:244::/48", blockSize: 122}
       ...['--subnet', '10.244.0.0/16', narrow],
     );
     const with_ = ['run', '-d', '--network', narrow, '--ip', '10.244.77.7'];
-    await machine.must(...with_, '--name', 'e', 'busy', '/bin/sleep', '100000');
-    assert.equal(await machine.address('e', narrow), '10.244.77.7');
-    const second = await machine.docker(...with_, '--name', 'f', 'busy', '/bin/sleep', '100000');
+    await machine.must(...with_, '--name', 'ce', 'busy', '/bin/sleep', '100000');
+    assert.equal(await machine.address('ce', narrow), '10.244.77.7');
+    const second = await machine.docker(...with_, '--name', 'cf', 'busy', '/bin/sleep', '100000');
     assert.notEqual(second.status, 0);
     assert.match(second.stderr, /10\.244\.77\.7 cannot be had|10\.244\.77\.7 is held/);
-    await machine.must('rm', '-f', 'e', 'f');
+    await machine.must('rm', '-f', 'ce', 'cf');
     await machine.must('network', 'rm', narrow);
   });
 
   it('gives IPv6 addresses with --ipv6', async () => {
     const both = 'both';
     await machine.must('network', 'create', '--ipv6', '-d', machine.driver, '--ipam-driver', machine.driver, both);
-    await machine.must('run', '-d', '--name', 'g', '--network', both, 'busy', '/bin/sleep', '100000');
-    await machine.must('run', '-d', '--name', 'h', '--network', both, 'busy', '/bin/sleep', '100000');
-    const h = await machine.address('h', both, 'GlobalIPv6Address');
+    await machine.must('run', '-d', '--name', 'cg', '--network', both, 'busy', '/bin/sleep', '100000');
+    await machine.must('run', '-d', '--name', 'ch', '--network', both, 'busy', '/bin/sleep', '100000');
+    const h = await machine.address('ch', both, 'GlobalIPv6Address');
     assert.match(h, /^fd00:10:244:/);
-    await machine.reaches('g', h, true);
-    await machine.reaches('g', '2001:db8::2', false); // no route back, but the next line has one
-    await machine.reaches('g', '2001:db8::1', true);
-    await machine.must('rm', '-f', 'g', 'h');
+    await machine.reaches('cg', h, true);
+    await machine.reaches('cg', '2001:db8::1', true);
+    await machine.must('rm', '-f', 'cg', 'ch');
     await machine.must('network', 'rm', both);
   });
 
@@ -391,7 +390,7 @@ spec: {cidr: "fd00:10:244::/48", blockSize: 122}
   });
 
   it('leaves nothing', async () => {
-    await machine.must('rm', '-f', 'a', 'b');
+    await machine.must('rm', '-f', 'ca', 'cb');
     const { stdout: left } = await machine.docker('ps', '-aq');
     for (const id of left.split('\n').filter((line) => line !== '')) await machine.must('rm', '-f', id);
     await machine.must('network', 'rm', net);
