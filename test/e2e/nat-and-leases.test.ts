@@ -73,8 +73,7 @@ describe('NAT for the way out and leases, in a lab', () => {
     await sees(outside, [uplink!.ipv4.address, uplink!.ipv6.address]);
     await sees(web.addresses, container.addresses);
 
-    const drain = () =>
-      output(lab.host('h1').namespace, [...BRINDLE, 'ipam', 'drain'], hostVariables(lab.state, 'h1'));
+    const drain = () => output(lab.host('h1').namespace, [...BRINDLE, 'ipam', 'drain'], hostVariables(lab.state, 'h1'));
     const own = async () => (await readBlocks(lab)).filter(({ host }) => host === 'h1').map(({ cidr }) => cidr);
     const blocks = await own();
     assert.equal(blocks.length, 2);
