@@ -4,8 +4,11 @@
 //
 // Traps: a request that got no answer may have been carried out, so whatever is sent here must bear being sent twice.
 // A member without a leader answers "no leader" only when asked with `hasleader`; without it, it keeps a watch waiting for
-// ever. Times are measured by the monotonic clock, not by gRPC deadlines, which follow the wall clock. Certificates and the
+// ever. grpc-js gives the address as the TLS server name, and Node refuses one that is an IP address: another name goes out
+// then, and the certificate is checked against the address. Times are measured by the monotonic clock, not by gRPC deadlines, which follow the wall clock. Certificates and the
 // password are read for each new connection, because they get replaced.
+import { isIP } from 'node:net';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { BrindleError } from '#base/errors.ts';
 import { type EtcdConfig, type Endpoint, parseEndpoints, readSecrets } from './config.ts';
@@ -252,10 +255,14 @@ export class EtcdClient {
     const secrets = readSecrets(this.config);
     let client: Client;
     try {
+      const ip = ipOf(endpoint);
+      const verify =
+        ip === null ? {} : { checkServerIdentity: (_: string, cert: PeerCertificate) => checkServerIdentity(ip, cert) };
       const security = endpoint.tls
-        ? credentials.createSsl(secrets.ca, secrets.key, secrets.cert)
+        ? credentials.createSsl(secrets.ca, secrets.key, secrets.cert, verify)
         : credentials.createInsecure();
-      client = new Client(endpoint.address, security, CHANNEL_OPTIONS);
+      const name = ip === null ? {} : { 'grpc.ssl_target_name_override': 'etcd' };
+      client = new Client(endpoint.address, security, { ...CHANNEL_OPTIONS, ...name });
     } catch (error) {
       throw new BrindleError(
         'invalid-argument',
@@ -278,6 +285,11 @@ export class EtcdClient {
       throw error;
     }
   }
+}
+
+function ipOf({ address }: Endpoint): string | null {
+  const host = address.slice(0, address.lastIndexOf(':')).replace(/^\[|\]$/g, '');
+  return isIP(host) === 0 ? null : host;
 }
 
 /** ms, with a random part so that many do not come back at once. */

@@ -18,6 +18,8 @@ import { EtcdWatch } from './watch.ts';
 export interface EtcdStoreOptions extends EtcdConfig {
   readonly times?: EtcdTimes;
   readonly clock?: Clock;
+  /** 0 up to 1: which endpoint is first. */
+  readonly random?: () => number;
 }
 
 export interface EtcdFacts {
@@ -54,7 +56,7 @@ export class EtcdStore implements Store {
       });
     }
     this.#keys = new Keys(prefix);
-    this.#client = new EtcdClient(options, prefix, options.times);
+    this.#client = new EtcdClient(options, prefix, options.times, options.random);
     this.#clock = options.clock ?? systemClock;
   }
 
