@@ -1,5 +1,5 @@
-// Which store a verb works on: `--store PATH`, else BRINDLE_STORE, else the configuration file (`--config`, BRINDLE_CONFIG,
-// /etc/brindle/brindle.yaml). In: options. Out: an open store that is closed again.
+// Which store a verb works on: `--store` (a path or `etcd://HOST:PORT`), else BRINDLE_STORE, else the configuration file
+// (`--config`, BRINDLE_CONFIG, /etc/brindle/brindle.yaml). In: options. Out: an open store that is closed again.
 import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { BrindleError } from '#base/errors.ts';
@@ -14,7 +14,7 @@ export interface StoreOptions {
 
 export function addStoreOptions(command: Command): Command {
   return command
-    .option('--store <path>', 'the store to work on (BRINDLE_STORE)')
+    .option('--store <path>', 'the store to work on: a path, or etcd://HOST:PORT,... (BRINDLE_STORE)')
     .option(
       '--config <file>',
       'the configuration that names the store (BRINDLE_CONFIG, else /etc/brindle/brindle.yaml)',

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { BrindleError, errorText } from '#base/errors.ts';
 import { readConfig, storeAt } from '#datastore/config.ts';
+import type { EtcdConfig } from '#datastore/etcd/config.ts';
 import { migrateStore } from '#datastore/migrate.ts';
 import { openStore } from '#datastore/open.ts';
 import { kindByKey, parseResource } from '#model/registry.ts';
@@ -28,7 +29,7 @@ export function register(program: Command): void {
   addStoreOptions(
     store.command('migrate').description('Copy everything into another, empty store. The source stays as it is.'),
   )
-    .option('--to <path>', 'the other store, an embedded one')
+    .option('--to <path>', 'the other store: a path, or etcd://HOST:PORT,...')
     .option('--to-config <file>', 'a configuration that names the other store, of any driver')
     .addHelpText(
       'after',
@@ -41,12 +42,17 @@ function embeddedPath(options: StoreOptions): string {
   const path = storeConfig(options).embedded?.path;
   if (path === undefined)
     throw new BrindleError('unsupported', 'only the embedded store is a file', {
-      remedy: "use the tools of the store's own",
+      remedy: "use the tools of the store's own, such as etcdctl snapshot save",
     });
   return path;
 }
 
 async function info(options: StoreOptions & { output?: 'json' }): Promise<void> {
+  const { etcd } = storeConfig(options);
+  if (etcd) {
+    await etcdInfo(etcd, options.output);
+    return;
+  }
   const { storeFacts } = await import('#datastore/embedded/maintenance.ts');
   const facts = storeFacts(embeddedPath(options));
   if (options.output === 'json') {
@@ -56,13 +62,30 @@ async function info(options: StoreOptions & { output?: 'json' }): Promise<void> 
   process.stdout.write(
     `Store      ${facts.path} (embedded, ${(facts.size / 1024 / 1024).toFixed(1)} MiB)\n` +
       `Revision   ${facts.revision}\n` +
-      `History    ${facts.history} changes, from revision ${facts.compacted + 1} on\n\n` +
-      `${formatTable(
-        ['KIND', 'COUNT'],
-        facts.kinds.map(({ kind, count }) => [kind, String(count)]),
-        { right: [1] },
-      )}\n`,
+      `History    ${facts.history} changes, from revision ${facts.compacted + 1} on\n\n${kindTable(facts.kinds)}`,
   );
+}
+
+async function etcdInfo(config: EtcdConfig, output: 'json' | undefined): Promise<void> {
+  const { EtcdStore } = await import('#datastore/etcd/store.ts');
+  const store = new EtcdStore(config);
+  try {
+    const facts = await store.facts();
+    const size = (facts.size / 1024 / 1024).toFixed(1);
+    process.stdout.write(
+      output === 'json'
+        ? toJson(facts)
+        : `Store      ${facts.endpoints.join(', ')} (etcd ${facts.version}, ${size} MiB)\n` +
+            `Revision   ${facts.revision}\n\n${kindTable(facts.kinds)}`,
+    );
+  } finally {
+    await store.close();
+  }
+}
+
+function kindTable(kinds: readonly { readonly kind: string; readonly count: number }[]): string {
+  const rows = kinds.map(({ kind, count }) => [kind, String(count)]);
+  return `${formatTable(['KIND', 'COUNT'], rows, { right: [1] })}\n`;
 }
 
 async function check(options: StoreOptions): Promise<void> {
