@@ -45,6 +45,7 @@ import { DepartedHosts } from './departed-hosts.ts';
 import { DockerService } from './docker-service.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { LocalEndpoints } from './local-endpoints.ts';
+import { MetricsServer } from './metrics-server.ts';
 import { detectAddresses } from './node-address.ts';
 import { Pipeline } from './pipeline.ts';
 import { RoutingService } from './routing-service.ts';
@@ -87,6 +88,7 @@ export class Agent {
   readonly #containerWiring: ContainerWiring;
   readonly #informer: Informer;
   readonly #server: SocketServer;
+  readonly #metrics: MetricsServer | null;
   readonly #docker: DockerService | null;
   readonly #resources = new Map<string, Resource>();
   readonly #departed: DepartedHosts;
@@ -259,6 +261,9 @@ export class Agent {
     const app = agentApi(report);
     bgpRoutes(app, this.#bgp.speaker, this.#bgp);
     const listener = getRequestListener(app.fetch);
+    this.#metrics = config.metrics
+      ? new MetricsServer({ ...config.metrics, metrics: () => report.metrics(), log: log.child({ part: 'metrics' }) })
+      : null;
     this.#server = new SocketServer({
       path: this.socketPath,
       onHttp: (request, response) => void listener(request, response),
@@ -290,6 +295,7 @@ export class Agent {
     this.#addresses?.close();
     this.#informer.stop();
     await this.#server.close();
+    this.#metrics?.stop();
     await this.#docker?.stop();
     await this.#bgp.stop(mode);
     this.#routing.stop();
@@ -322,6 +328,7 @@ export class Agent {
       onEvents: () => this.#hostInterfacesChanged(),
     });
     await this.#server.listen();
+    await this.#metrics?.start();
     await this.#docker?.start();
     this.#informer.start();
     this.#log.info({ host: this.config.hostName, socket: this.socketPath }, 'agent started');
