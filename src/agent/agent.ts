@@ -511,7 +511,8 @@ export class Agent {
   }
 
   async #repair(): Promise<void> {
-    this.#docker?.forget(await this.#handler.repair(REPAIR_EVERY / 2));
+    const lost = await this.#handler.repair(REPAIR_EVERY / 2);
+    await this.#docker?.repair(lost);
     await this.#ipam.verify();
     await this.#ipam.handBack(true);
     if (this.#node !== null) await this.#ensureNode();

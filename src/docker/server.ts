@@ -59,6 +59,8 @@ export interface PluginOptions {
   readonly log: Logger;
   /** Resolves when calls can be served; throws `unavailable`. */
   readonly untilReady: () => Promise<void>;
+  /** dockerd has loaded the driver: the first call after each of its starts. */
+  readonly onActivate: () => void;
 }
 
 export function pluginListener(options: PluginOptions): RequestListener {
@@ -90,6 +92,7 @@ export function pluginListener(options: PluginOptions): RequestListener {
     const fact = Object.hasOwn(FACTS, name) ? FACTS[name] : undefined;
     const method = Object.hasOwn(METHODS, name) ? METHODS[name] : undefined;
     const body = parseBody(await bodyOf(request));
+    if (name === 'Plugin.Activate') options.onActivate();
     if (fact) return fact;
     if (!method) throw new NotImplemented(name);
     await options.untilReady();

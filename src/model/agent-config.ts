@@ -74,6 +74,10 @@ export const AgentConfigFile = Type.Object({
         '/run/docker/plugins/brindle.sock',
       ),
       engineSocket: Default(AbsolutePath("Docker's API, asked for names and labels of containers"), '/run/docker.sock'),
+      acceptForwarding: Default(
+        Type.Boolean({ description: "Accept packets of our containers in Docker's chain DOCKER-USER" }),
+        false,
+      ),
     }),
   ),
   metrics: Type.Optional(
