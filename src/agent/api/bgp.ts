@@ -4,6 +4,7 @@
 //   GET  /v1/bgp/status            GET /v1/bgp/peers            GET /v1/bgp/peers/NAME
 //   GET  /v1/bgp/routes?view=best|received|accepted|rejected|advertised&peer=&family=&within=&limit=
 //   GET  /v1/bgp/route?prefix=     GET /v1/bgp/explain?prefix=&peer=
+//   GET  /v1/bgp/dump?view=accepted|received|best  (MRT, octets)
 //   POST /v1/bgp/clear {peer, mode}     POST /v1/bgp/plan {config} | {resources, mode}
 //   GET  /v1/bgp/watch  (JSON lines)    GET /v1/bgp/metrics  (Prometheus)
 import type { Hono } from 'hono';
@@ -12,6 +13,7 @@ import { BrindleError } from '#base/errors.ts';
 import type {
   AddressFamily,
   ClearMode,
+  DumpView,
   RoutesQuery,
   SpeakerConfig,
   SpeakerEvent,
@@ -23,6 +25,7 @@ import type { ResourcePlan } from './types.ts';
 
 const VIEWS: readonly RoutesQuery['view'][] = ['best', 'received', 'accepted', 'rejected', 'advertised'];
 const FAMILIES: readonly AddressFamily[] = ['ipv4', 'ipv6'];
+const DUMP_VIEWS: readonly DumpView[] = ['accepted', 'received', 'best'];
 const MODES: readonly ClearMode[] = ['soft-in', 'soft-out', 'hard'];
 const MOST_PATHS = 1_000_000;
 /** Events a slow watcher may be behind before it is cut off. */
@@ -43,6 +46,25 @@ export function bgpRoutes(app: Hono, speaker: SpeakerHandle, agent: ResourceBgp 
   app.get('/v1/bgp/explain', async (c) =>
     c.json(await (agent ?? speaker).explain(needed(c.req.query('prefix'), 'prefix'), c.req.query('peer'))),
   );
+  app.get('/v1/bgp/dump', async (c) => {
+    const view = choice(c.req.query('view') ?? 'accepted', DUMP_VIEWS, 'view');
+    const first = await speaker.dump(view, null);
+    // Pulled, so that a slow reader holds up nobody; an error cuts the answer off, which the client sees.
+    let piece = first;
+    let sent = false;
+    const body = new ReadableStream<Uint8Array>({
+      async pull(out) {
+        if (sent && piece.next !== null) piece = await speaker.dump(view, piece.next);
+        else if (sent) {
+          out.close();
+          return;
+        }
+        sent = true;
+        out.enqueue(piece.octets);
+      },
+    });
+    return c.body(body, 200, { 'content-type': 'application/octet-stream' });
+  });
   app.get('/v1/bgp/metrics', async (c) => c.text(await speaker.metrics()));
   app.post('/v1/bgp/clear', async (c) => {
     const body = await jsonBody(c.req.json());

@@ -1,5 +1,7 @@
 // Speaks HTTP to an agent or speaker on its Unix socket. In: the socket's path. Out: parsed JSON, or a BrindleError.
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
+import type { Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { BrindleError, type ErrorCode } from '#base/errors.ts';
 import type { ApiError } from './types.ts';
 
@@ -60,6 +62,21 @@ export class ApiClient {
     call.on('error', (error) => reject(error instanceof BrindleError ? error : this.#unavailable(error)));
     call.end(options.body === undefined ? undefined : JSON.stringify(options.body));
     return promise;
+  }
+
+  /** Writes the octets of an answer to `out`, and ends it. An answer that is cut off is an error. */
+  async download(path: string, out: Writable): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const call = request({ socketPath: this.socketPath, path, agent: false }, resolve);
+    call.on('error', (error) => reject(this.#unavailable(error)));
+    call.end();
+    const response = await promise;
+    const status = response.statusCode ?? 0;
+    if (status >= 400) {
+      const chunks = (await response.toArray()) as Buffer[];
+      throw errorOf(parse(Buffer.concat(chunks).toString()), status, this.socketPath);
+    }
+    await pipeline(response, out);
   }
 
   /** Calls `onEvent` with each line of a stream of JSON lines until the stream ends or `signal` aborts. */

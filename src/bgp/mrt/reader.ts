@@ -114,7 +114,7 @@ export class MrtReader {
       yield record;
     }
     this.#offset += at;
-    this.#rest = buf.slice(at);
+    this.#rest = new Uint8Array(buf.subarray(at)); // a copy, which the slice of a Buffer is not
   }
 
   /** To be called after the last chunk. Throws `corrupt` when the last record is not whole. */

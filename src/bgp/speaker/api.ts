@@ -487,6 +487,24 @@ export interface SpeakerStatus {
   readonly listening: readonly ListenConfig[];
 }
 
+/** Which paths a dump holds: as received, as import left them, or the best ones only. */
+export type DumpView = 'received' | 'accepted' | 'best';
+
+/** Where a dump goes on. Opaque to all but the speaker that gave it. */
+export interface DumpCursor {
+  readonly peers: readonly { readonly id: number; readonly name: string }[];
+  readonly family: number;
+  readonly row: number;
+  readonly sequence: number;
+}
+
+export interface DumpPiece {
+  /** Whole MRT records. */
+  readonly octets: Uint8Array;
+  /** Null after the last piece. */
+  readonly next: DumpCursor | null;
+}
+
 export type ClearMode = 'soft-in' | 'soft-out' | 'hard';
 
 /** The speaker, wherever it runs. Queries on unknown peers are rejected with `not-found`. */
@@ -503,6 +521,8 @@ export interface SpeakerHandle {
   routes(query: RoutesQuery): Promise<RoutesAnswer>;
   route(prefix: string): Promise<RouteView>;
   explain(prefix: string, peer?: string): Promise<readonly ExplainView[]>;
+  /** The next piece of an MRT table dump (RFC 6396); `cursor` null for the first. */
+  dump(view: DumpView, cursor: DumpCursor | null): Promise<DumpPiece>;
   /** `peer` null: all of them. */
   clear(peer: string | null, mode: ClearMode): Promise<void>;
   /** Prometheus text. */

@@ -20,10 +20,13 @@ import type {
 } from './api.ts';
 import { checkConfig } from './identity.ts';
 import { localAttributes } from './local-routes.ts';
+import type { ReplaySource } from './mrt-replay.ts';
 
 export interface SpeakerFile {
   readonly config: SpeakerConfig;
   readonly networks: readonly LocalRoute[];
+  /** MRT dumps whose routes are announced too. */
+  readonly networksFrom: readonly ReplaySource[];
   /** Whether learned routes go into the kernel. */
   readonly kernelInstall: boolean;
   /** Unix socket of the API; null for none. */
@@ -235,6 +238,15 @@ const network: Reader<LocalRoute> = (value, at) => {
   localAttributes(route, at); // communities are checked here, with their path
   return route;
 };
+const replaySource: Reader<ReplaySource> = (value, at) => {
+  if (typeof value === 'string') return { file: text(value, at), nextHop: 'self' };
+  const read = object({ file: text, peer: address, nextHop: oneOf('self', 'keep') })(value, at);
+  return {
+    file: required(read.file, `${at}.file`, 'write the path of an MRT dump'),
+    ...(read.peer !== undefined && { peer: read.peer }),
+    nextHop: read.nextHop ?? 'self',
+  };
+};
 const FILE = {
   routerId: dottedQuad,
   asNumber,
@@ -243,6 +255,8 @@ const FILE = {
   filters,
   listen: listOf(object({ address, port: integer(0, 65535) })),
   networks: listOf(network),
+  networksFrom: ((value, at) =>
+    Array.isArray(value) ? listOf(replaySource)(value, at) : [replaySource(value, at)]) as Reader<ReplaySource[]>,
   peers: listOf(object(PEER)),
   peerRanges: listOf(object(RANGE)),
   gracefulRestart,
@@ -285,6 +299,7 @@ export function parseSpeakerFile(source: string): SpeakerFile {
   return {
     config,
     networks: file.networks ?? [],
+    networksFrom: file.networksFrom ?? [],
     kernelInstall: file.kernel?.install ?? false,
     api: file.api ?? null,
   };

@@ -1,6 +1,7 @@
 // A speaker of this thread behind the interface that all of them have.
 import type { SpeakerHandle } from './api.ts';
 import { metricsText } from './metrics.ts';
+import { dumpPiece } from './mrt-dump.ts';
 import { planChange } from './plan.ts';
 import * as queries from './queries.ts';
 import type { Speaker } from './speaker.ts';
@@ -17,6 +18,7 @@ export function speakerHandle(speaker: Speaker): SpeakerHandle {
     routes: async (query) => queries.routes(speaker, query),
     route: async (prefix) => queries.route(speaker, prefix),
     explain: async (prefix, peer) => queries.explain(speaker, prefix, peer),
+    dump: async (view, cursor) => dumpPiece(speaker, view, cursor),
     clear: async (peer, mode) => speaker.clear(peer, mode),
     metrics: async () => metricsText(speaker),
     watch: (listener) => speaker.watch(listener),

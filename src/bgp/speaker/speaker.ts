@@ -84,6 +84,7 @@ import { LinkWatch } from './link-watch.ts';
 import { ListenerSet } from './listeners.ts';
 import { RestartDeferral } from './restart-deferral.ts';
 import { RestartHelper } from './restart-helper.ts';
+import type { ReplayRoute } from './mrt-replay.ts';
 import { Peer, type PeerHost, type Session } from './peer.ts';
 import { planChange, same } from './plan.ts';
 import { type Filters, PolicyCompiler } from './policies.ts';
@@ -93,6 +94,8 @@ import { SinkFeed } from './sink-feed.ts';
 const SLICE_MS = 4;
 /** Octets handed to one peer in one go. */
 const PULL_OCTETS = 64 * 1024;
+/** Tells routes of dumps from local ones of the same prefix, among our own paths. */
+const REPLAY_SOURCE = 2;
 /** A member of a range that has been gone this long is forgotten. */
 const DYNAMIC_IDLE = 60_000;
 
@@ -132,6 +135,7 @@ export class Speaker implements PeerHost {
   readonly #links: LinkWatch;
   readonly #watchers = new Set<(event: SpeakerEvent) => void>();
   readonly #local = new Map<string, LocalRoute>();
+  #replayed: ReadonlyMap<string, ReplayRoute> = new Map();
   readonly #feed: SinkFeed | null;
   /** Next hops handed to the tracker, with their ids in the RIB. */
   readonly #tracked = new Map<string, number[]>();
@@ -611,6 +615,18 @@ export class Speaker implements PeerHost {
       this.rib.originate(prefix, attributes);
       this.#local.set(key, wanted.get(key)!);
     }
+    this.schedule();
+  }
+
+  /** The whole set of routes taken from dumps, by prefix, without those that are local routes too. */
+  setReplayed(routes: ReadonlyMap<string, ReplayRoute>): void {
+    for (const [key, { prefix }] of this.#replayed) {
+      if (!routes.has(key)) this.rib.withdrawLocal(prefix, REPLAY_SOURCE);
+    }
+    for (const [key, { prefix, attributes }] of routes) {
+      if (!same(this.#replayed.get(key)?.attributes, attributes)) this.rib.originate(prefix, attributes, REPLAY_SOURCE);
+    }
+    this.#replayed = routes;
     this.schedule();
   }
 

@@ -64,6 +64,7 @@ export class WorkerSpeaker implements SpeakerHandle {
   routes: SpeakerHandle['routes'] = (query) => this.#call('routes', query);
   route: SpeakerHandle['route'] = (prefix) => this.#call('route', prefix);
   explain: SpeakerHandle['explain'] = (prefix, peer) => this.#call('explain', prefix, peer);
+  dump: SpeakerHandle['dump'] = (view, cursor) => this.#call('dump', view, cursor);
   clear: SpeakerHandle['clear'] = (peer, mode) => this.#call('clear', peer, mode);
   metrics: SpeakerHandle['metrics'] = () => this.#call('metrics');
 

@@ -15,6 +15,7 @@ export const METHODS: readonly Method[] = [
   'routes',
   'route',
   'explain',
+  'dump',
   'clear',
   'metrics',
   'stop',

@@ -1,5 +1,6 @@
 // `brindle bgp`: what the speaker does and why, asked of an agent's or a standalone speaker's API socket.
 // `-o json` prints the API's answers unchanged; their types are in bgp/speaker/api.ts.
+import { createWriteStream, renameSync, rmSync, statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { ApiClient } from '#agent/api/client.ts';
 import type {
@@ -12,7 +13,7 @@ import type {
   SpeakerEvent,
   SpeakerStatus,
 } from '#bgp/speaker/api.ts';
-import { BrindleError } from '#base/errors.ts';
+import { BrindleError, errorText } from '#base/errors.ts';
 import { formatAge } from '../format/age.ts';
 import { type Style, styled } from '../format/style.ts';
 import { formatTable } from '../format/table.ts';
@@ -62,6 +63,14 @@ export function register(program: Command): void {
     clear(how, direction, peer, flags),
   );
   add('watch', 'events as they happen').action((flags: Flags) => watch(flags));
+  add('dump', 'all paths as an MRT file (RFC 6396), for bgpdump and its kin')
+    .requiredOption('--mrt <file>', 'where to write it')
+    .addOption(
+      new Option('--view <view>', 'paths as import left them, as received, or only the best')
+        .choices(['accepted', 'received', 'best'])
+        .default('accepted'),
+    )
+    .action((flags: DumpFlags) => dump(flags));
   add('plan', 'what resources, or a speaker file, would do here: sessions and routes that would change')
     .requiredOption('-f, --file <path...>', 'files or folders of resources, - for standard input; or a speaker file')
     .option('--delete', 'what deleting the resources would do')
@@ -328,4 +337,27 @@ function eventText(event: SpeakerEvent): string {
     case 'error':
       return `${event.peer === undefined ? '' : `${event.peer} `}${event.message}`;
   }
+}
+
+interface DumpFlags extends Flags {
+  readonly mrt: string;
+  readonly view: string;
+}
+
+/** The file appears when it is whole; a device or pipe is written to as it is. */
+async function dump(flags: DumpFlags): Promise<void> {
+  const found = statSync(flags.mrt, { throwIfNoEntry: false });
+  const special = found !== undefined && !found.isFile();
+  const path = special ? flags.mrt : `${flags.mrt}.${process.pid}.part`;
+  const out = createWriteStream(path);
+  try {
+    await client(flags).download(`/v1/bgp/dump?view=${flags.view}`, out);
+    if (!special) renameSync(path, flags.mrt);
+  } catch (error) {
+    if (!special) rmSync(path, { force: true });
+    if (error instanceof BrindleError) throw error;
+    throw new BrindleError('unavailable', `the dump into ${flags.mrt} failed: ${errorText(error)}`, { cause: error });
+  }
+  if (flags.output === 'json') print(toJson({ file: flags.mrt, octets: out.bytesWritten, view: flags.view }));
+  else if (!special) print(`${flags.mrt}: ${out.bytesWritten} octets`);
 }

@@ -1,7 +1,8 @@
 // `brindle speaker -f FILE`: the BGP speaker alone. SIGHUP reads the file again, SIGTERM and SIGINT close the sessions
 // without a NOTIFICATION (peers that do graceful restart hold our routes); `--shutdown` makes it an orderly end.
-import { readFileSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
+import { dirname, resolve } from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { Hono } from 'hono';
 import type { Command } from 'commander';
@@ -15,6 +16,7 @@ import { tcpTransport } from '#agent/bgp-transport.ts';
 import type { RoutingService } from '#agent/routing-service.ts';
 import { parseSpeakerFile, type SpeakerFile } from '#bgp/speaker/config-file.ts';
 import { speakerHandle } from '#bgp/speaker/handle.ts';
+import { Replay, type ReplayRoute, type ReplaySource } from '#bgp/speaker/mrt-replay.ts';
 import { Speaker } from '#bgp/speaker/speaker.ts';
 import type { SpeakerEvent } from '#bgp/speaker/api.ts';
 
@@ -56,7 +58,10 @@ async function run(options: Options): Promise<void> {
   });
   speaker.watch((event) => logEvent(log, event));
   const apply = (): void => {
+    const replayed = replay(file.networksFrom, dirname(options.file), log);
+    for (const { prefix } of file.networks) replayed.delete(prefix);
     speaker.setLocalRoutes(file.networks);
+    speaker.setReplayed(replayed);
     speaker.configure(file.config);
   };
   apply();
@@ -127,6 +132,36 @@ function load(path: string): SpeakerFile {
     throw new BrindleError('not-found', `${path} cannot be read: ${errorText(error)}`, { cause: error });
   }
   return parseSpeakerFile(source);
+}
+
+/** Routes of the dumps; of a prefix in several, that of the first. Paths are relative to the configuration file. */
+function replay(sources: readonly ReplaySource[], directory: string, log: Logger): Map<string, ReplayRoute> {
+  const routes = new Map<string, ReplayRoute>();
+  const chunk = Buffer.alloc(1024 * 1024);
+  for (const source of sources) {
+    const path = resolve(directory, source.file);
+    const dump = new Replay(source);
+    let fd: number;
+    try {
+      fd = openSync(path, 'r');
+    } catch (error) {
+      throw new BrindleError('not-found', `${path} cannot be read: ${errorText(error)}`, {
+        field: 'networksFrom',
+        cause: error,
+      });
+    }
+    try {
+      for (let octets = readSync(fd, chunk); octets > 0; octets = readSync(fd, chunk)) {
+        dump.push(chunk.subarray(0, octets));
+      }
+    } finally {
+      closeSync(fd);
+    }
+    dump.end();
+    for (const [key, route] of dump.routes) if (!routes.has(key)) routes.set(key, route);
+    log.info({ file: path, routes: dump.routes.size, refused: dump.refused }, 'routes of an MRT dump');
+  }
+  return routes;
 }
 
 function logEvent(log: Logger, event: SpeakerEvent): void {
