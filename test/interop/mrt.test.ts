@@ -40,7 +40,10 @@ describe('MRT', () => {
     const dump = join(stage.directory, 'dump.mrt');
     await exec(process.execPath, [MAIN, 'bgp', 'dump', '--mrt', dump, '--socket', speaker.api.socketPath]);
     const { stdout } = await exec('bgpdump', ['-m', dump]);
-    const lines = stdout.trim().split('\n').map((line) => line.split('|'));
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.split('|'));
     assert.deepEqual(
       lines.map((f) => [f[3], f[4], f[5], f[6], f[7], f[8], f[10], f[11]].join('|')).toSorted(),
       [

@@ -100,10 +100,7 @@ describe('MRT', () => {
       viewName: '',
       peers: [{ routerId: 0x0a090002, address: address('10.9.0.2'), asNumber: 65002 }],
     });
-    assert.deepEqual(
-      table,
-      hex('65000000 000d 0001 00000015  0a090001 0000 0001  02 0a090002 0a090002 0000fdea'),
-    );
+    assert.deepEqual(table, hex('65000000 000d 0001 00000015  0a090001 0000 0001  02 0a090002 0a090002 0000fdea'));
     const route = encodeRecord({
       type: 'rib',
       time: TIME,

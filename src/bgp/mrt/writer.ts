@@ -106,10 +106,7 @@ function session(record: MrtSession): OctetWriter {
     });
   }
   const body = new OctetWriter(64).u32(record.peerAs).u32(record.localAs).u16(record.interfaceIndex);
-  return body
-    .u16(family(peerAddress))
-    .bytes(peerAddress.bytes)
-    .bytes(localAddress.bytes);
+  return body.u16(family(peerAddress)).bytes(peerAddress.bytes).bytes(localAddress.bytes);
 }
 
 const family = (address: IpAddress): number => (address.family === 4 ? 1 : 2);
@@ -125,7 +122,10 @@ function framed(time: MrtTime, type: number, subtype: number, body: OctetWriter)
   const length = body.length + (extended ? 4 : 0);
   if (length > MOST_RECORD_OCTETS) throw new BrindleError('invalid-argument', `an MRT record of ${length} octets`);
   const out = new OctetWriter(16 + body.length).u32(time.seconds);
-  out.u16(extended ? MRT_BGP4MP_ET : type).u16(subtype).u32(length);
+  out
+    .u16(extended ? MRT_BGP4MP_ET : type)
+    .u16(subtype)
+    .u32(length);
   if (extended) out.u32(time.microseconds ?? 0);
   return out.bytes(body.finish()).finish();
 }

@@ -53,7 +53,9 @@ export class Replay {
     }
     if (this.#peer && !this.#peers.some((p) => this.#peer?.equals(p.address))) {
       const some = this.#peers.slice(0, 20).map((p) => p.address.toString());
-      throw new BrindleError('not-found', `${file} has no peer ${peer}`, { remedy: `its peers are ${some.join(', ')}` });
+      throw new BrindleError('not-found', `${file} has no peer ${peer}`, {
+        remedy: `its peers are ${some.join(', ')}`,
+      });
     }
   }
 

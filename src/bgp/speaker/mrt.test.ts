@@ -38,7 +38,8 @@ describe('MRT dump', () => {
     const reader = new MrtReader();
     for (const octets of dump(speaker, 'accepted')) {
       for (const record of reader.push(octets)) {
-        if (record.type === 'peer-index-table') lines.push(record.peers.map((p) => `${p.address} ${p.asNumber}`).join());
+        if (record.type === 'peer-index-table')
+          lines.push(record.peers.map((p) => `${p.address} ${p.asNumber}`).join());
         else if (record.type === 'rib') {
           for (const entry of record.entries) {
             const { attributes } = ribAttributes(entry, 'ipv4');
