@@ -338,10 +338,10 @@ export function storeCompliance(name: string, makeStore: () => Promise<StoreHarn
         onEnd: () => assert.fail('stopped watches do not end'),
       });
       store.watch(other.options(0));
-      for (const n of ['a', 'b', 'c']) {
+      // An event may come before the answer to its write.
+      for (const [i, n] of ['a', 'b', 'c'].entries()) {
         await store.create(thing(n));
-        const want = other.events.length + 1;
-        await until(() => other.events.length >= Math.min(want, 3), 'the other watch goes on');
+        await until(() => other.events.length > i, 'the other watch goes on');
       }
       assert.equal(calls, 1);
     });
