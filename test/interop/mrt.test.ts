@@ -1,4 +1,5 @@
-// MRT dumps of our speaker read by bgpdump, and announced again by a speaker that takes them as input; routes of BIRD.
+// MRT dumps of our speaker read by bgpdump, and announced again by a speaker that takes them as input; BMP messages on a
+// real socket. Routes come from BIRD.
 // Needs root and the Debian packages bird2 and bgpdump.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -28,7 +29,10 @@ ${own}
 peers:
   - {name: bird, address: 10.9.1.2, asNumber: 65002, families: [ipv4, ipv6], import: all, export: all}`;
 
-describe('MRT', () => {
+/** A station: what it hears goes to its standard output. */
+const LISTEN = `require('node:net').createServer((socket) => socket.pipe(process.stdout, { end: false })).listen(5000)`;
+
+describe('MRT and BMP', () => {
   it('bgpdump reads our dump, and a speaker announces it again', async () => {
     await using stage = new Stage();
     const { namespace, theirs, theirs6 } = stage.neighbour();
@@ -60,5 +64,32 @@ describe('MRT', () => {
     await until('the dump is announced', async () => (await speaker.prefixes()).length === 3);
     const again = (await speaker.route('10.2.0.0/16')).paths[0];
     assert.deepEqual([again?.asPath, again?.med, again?.communities, again?.peer], ['65002', 30, ['65002:7'], null]);
+  });
+
+  it('a BMP station on a real socket hears of the peer and its routes', async () => {
+    await using stage = new Stage();
+    const { namespace, theirs } = stage.neighbour();
+    const station = namespace.start(process.execPath, '-e', LISTEN);
+    let heard = Buffer.alloc(0);
+    station.stdout?.on('data', (chunk: Buffer) => {
+      heard = Buffer.concat([heard, chunk]);
+    });
+    await stage.bird(namespace, BIRD);
+    const speaker = await stage.speaker(file(`bmp: [{address: ${theirs}, port: 5000}]`));
+    await speaker.established('bird');
+    const types = (): number[] => {
+      const found: number[] = [];
+      for (let at = 0; at + 6 <= heard.length; at += heard.readUInt32BE(at + 1)) {
+        assert.equal(heard[at], 3);
+        found.push(heard[at + 5]!);
+      }
+      return found;
+    };
+    // Initiation, Peer Up, then routes and End-of-RIB marks of both families.
+    await until('routes are monitored', () => types().filter((type) => type === 0).length >= 5);
+    assert.deepEqual(types().slice(0, 3), [4, 3, 0]);
+    await speaker.stop('SIGTERM');
+    await until('the end is told', () => types().at(-1) === 5);
+    assert.deepEqual(types().slice(-2), [2, 5]);
   });
 });

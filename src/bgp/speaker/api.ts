@@ -121,6 +121,11 @@ export interface PeerRangeConfig extends PeerOptions {
   readonly limit?: number;
 }
 
+export interface BmpStationConfig {
+  readonly address: string;
+  readonly port: number;
+}
+
 export interface SpeakerConfig {
   /** Dotted quad. */
   readonly routerId: string;
@@ -141,6 +146,8 @@ export interface SpeakerConfig {
   readonly filters?: Readonly<Record<string, FilterSpec>>;
   readonly peers: readonly PeerConfig[];
   readonly peerRanges: readonly PeerRangeConfig[];
+  /** Monitoring stations (RFC 7854) that are told what peers send. */
+  readonly bmp?: readonly BmpStationConfig[];
   /** Told to peers in the OPEN. */
   readonly hostName?: string;
 }

@@ -254,6 +254,7 @@ const FILE = {
   holdTime: integer(0, 65535),
   filters,
   listen: listOf(object({ address, port: integer(0, 65535) })),
+  bmp: listOf(object({ address, port: integer(1, 65535) })),
   networks: listOf(network),
   networksFrom: ((value, at) =>
     Array.isArray(value) ? listOf(replaySource)(value, at) : [replaySource(value, at)]) as Reader<ReplaySource[]>,
@@ -290,6 +291,12 @@ export function parseSpeakerFile(source: string): SpeakerFile {
       multipath: { maximumPaths: file.multipath.maximumPaths ?? 16, relax: file.multipath.relax ?? false },
     }),
     ...(file.hostName !== undefined && { hostName: file.hostName }),
+    ...(file.bmp && {
+      bmp: file.bmp.map((station, i) => ({
+        address: required(station.address, `bmp[${i}].address`, 'write the address of the monitoring station'),
+        port: required(station.port, `bmp[${i}].port`, 'write the port of the monitoring station'),
+      })),
+    }),
     ...(file.filters && { filters: file.filters }),
     listen,
     peers: (file.peers ?? []).map((peer, i) => readPeer(peer, `peers[${i}]`, ownAs)),

@@ -84,6 +84,7 @@ import { LinkWatch } from './link-watch.ts';
 import { ListenerSet } from './listeners.ts';
 import { RestartDeferral } from './restart-deferral.ts';
 import { RestartHelper } from './restart-helper.ts';
+import { Monitoring } from './monitoring.ts';
 import type { ReplayRoute } from './mrt-replay.ts';
 import { Peer, type PeerHost, type Session } from './peer.ts';
 import { planChange, same } from './plan.ts';
@@ -133,6 +134,7 @@ export class Speaker implements PeerHost {
   readonly #listeners: ListenerSet;
   readonly #helper: RestartHelper;
   readonly #links: LinkWatch;
+  readonly #monitoring: Monitoring;
   readonly #watchers = new Set<(event: SpeakerEvent) => void>();
   readonly #local = new Map<string, LocalRoute>();
   #replayed: ReadonlyMap<string, ReplayRoute> = new Map();
@@ -176,6 +178,7 @@ export class Speaker implements PeerHost {
     this.#links = new LinkWatch(options.bfd ?? null, this.#transport, (entry) => {
       entry.peer.reset(this.#cease(entry, CEASE_BFD_DOWN), 'BFD tells that the link does not forward');
     });
+    this.#monitoring = new Monitoring(this, this.#soon);
     this.#listeners = new ListenerSet(
       this.#transport,
       this.clock,
@@ -217,6 +220,7 @@ export class Speaker implements PeerHost {
       const range = ranges.get(change.peer);
       if (range && change.effect !== 'added') this.#applyRange(range, change.effect);
     }
+    if (!same(before?.bmp ?? [], config.bmp ?? [])) this.#monitoring.set(config.bmp ?? []);
     this.#listeners.set(config.listen, passwordRules(config));
     for (const change of plan.changes) {
       const entry = this.entries.get(change.peer);
@@ -460,6 +464,7 @@ export class Speaker implements PeerHost {
         linkLocal && entry.config.interface !== undefined ? this.#transport.interfaceIndex(entry.config.interface) : 0,
       longLivedStale: { ipv4: longLivedAware, ipv6: longLivedAware },
     });
+    this.#monitoring.up(session);
     this.#deferral.hold(entry);
     this.#helper.returned(entry, session);
     this.#deferral.check();
@@ -468,6 +473,7 @@ export class Speaker implements PeerHost {
 
   down(peer: Peer, session: Session, cause: DownCause, notification: Notification | null): void {
     const entry = this.entries.get(peer.name)!;
+    this.#monitoring.down(session, cause, notification);
     this.#helper.lost(entry, session, cause, notification);
     entry.received = [];
     if (entry.range !== null) this.#forgetLater(entry, entry.retained.length > 0);
@@ -475,9 +481,10 @@ export class Speaker implements PeerHost {
     this.schedule();
   }
 
-  update(peer: Peer, _session: Session, buf: Uint8Array, off: number, len: number): ProtocolError | null {
+  update(peer: Peer, session: Session, buf: Uint8Array, off: number, len: number): ProtocolError | null {
     const entry = this.entries.get(peer.name)!;
     const result = this.rib.receive(entry.rib, buf, off, len);
+    this.#monitoring.update(session, buf, off, len, result.verdict);
     if (result.endOfRib) this.#endOfRib(entry, result.endOfRib);
     if (result.verdict !== 0) {
       const worst = result.errors[0]!;
@@ -756,6 +763,7 @@ export class Speaker implements PeerHost {
     }
     this.#stopped = true;
     this.#deferral.cancel();
+    this.#monitoring.close();
     this.#listeners.close();
   }
 }
