@@ -62,7 +62,9 @@ export interface PeerUp {
 }
 
 export function encodePeerUp(peer: BmpPeer, at: number, up: PeerUp): Uint8Array {
-  const body = address16(header(peer, at, false), up.localAddress).u16(up.localPort).u16(up.remotePort);
+  const body = address16(header(peer, at, false), up.localAddress)
+    .u16(up.localPort)
+    .u16(up.remotePort);
   return framed(PEER_UP, body.bytes(up.openSent).bytes(up.openReceived));
 }
 

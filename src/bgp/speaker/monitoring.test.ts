@@ -61,7 +61,10 @@ describe('BMP stations', () => {
     speaker.configure(config(true)); // a station that comes late gets what there is
     world.run();
     const [, up, first, mark] = station.messages;
-    assert.deepEqual(station.messages.map((m) => m.type), ['initiation', 'up', 'monitoring', 'monitoring']);
+    assert.deepEqual(
+      station.messages.map((m) => m.type),
+      ['initiation', 'up', 'monitoring', 'monitoring'],
+    );
     const { session } = speaker.entries.get('10.9.0.2')!.peer;
     assert.deepEqual(up?.octets.slice(68), Uint8Array.from([...session!.openSent, ...session!.openReceived]));
     assert.equal(readU16(first!.octets, 48 + 16), first!.octets.length - 48);

@@ -74,10 +74,7 @@ export class Monitoring {
     const kept = this.#stations.filter((station) => configs.some((config) => same(config, station.config)));
     for (const station of this.#stations) if (!kept.includes(station)) station.close();
     const fresh = configs.filter((config) => !kept.some((station) => same(config, station.config)));
-    this.#stations = [
-      ...kept,
-      ...fresh.map((config) => new Station(config, this.#speaker, this.#soon)),
-    ];
+    this.#stations = [...kept, ...fresh.map((config) => new Station(config, this.#speaker, this.#soon))];
   }
 
   up(session: Session): void {
@@ -106,8 +103,7 @@ export class Monitoring {
     const { codec } = session.negotiated;
     const peer = bmpPeer(session);
     const at = this.#speaker.clock.wall();
-    const updates =
-      verdict === VERDICT_WITHDRAW ? withdrawals(session, buf, off, len) : [buf.subarray(off, off + len)];
+    const updates = verdict === VERDICT_WITHDRAW ? withdrawals(session, buf, off, len) : [buf.subarray(off, off + len)];
     for (const update of updates) this.#send(encodeRouteMonitoring(peer, at, update, !codec.as4));
   }
 
@@ -350,7 +346,12 @@ function withdrawals(session: Session, buf: Uint8Array, off: number, len: number
   }
   const unreach = (family: AddressFamily, at: number, length: number): void => {
     const body = new OctetWriter(64).u16(0).u16(length + 7);
-    body.u8(0x90).u8(15).u16(length + 3).u16(afiOf(family)).u8(1);
+    body
+      .u8(0x90)
+      .u8(15)
+      .u16(length + 3)
+      .u16(afiOf(family))
+      .u8(1);
     updates.push(frame(MSG_UPDATE, body.bytes(buf.subarray(at, at + length)).finish()));
   };
   if (view.reachFamily && view.reachNlriLen > 0) unreach(view.reachFamily, view.reachNlriOff, view.reachNlriLen);
