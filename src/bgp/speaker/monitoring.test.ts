@@ -85,7 +85,7 @@ describe('BMP stations', () => {
     world.run(5);
     const down = station.messages.find((m) => m.type === 'down');
     assert.equal(down?.octets[48], 3);
-    assert.deepEqual([...down!.octets.slice(-2)], [6, 4]);
+    assert.deepEqual([...down.octets.slice(-2)], [6, 4]);
     station.take();
     speaker.stop('restart');
     world.run();
