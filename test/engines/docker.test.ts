@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -102,17 +103,26 @@ class Machine {
     await until('the agent is in sync', () => readFileSync(log, 'utf8').includes('in sync'), PATIENCE);
   }
 
-  async startDockerd(): Promise<void> {
+  async startDockerd(liveRestore = true): Promise<void> {
     const at = (name: string): string => join(this.directory, name);
     this.#dockerd = this.#start(
       'dockerd',
       'dockerd',
-      ...['--iptables=false', '--ip6tables=false', '--bridge=none', '--storage-driver=vfs', '--live-restore'],
+      ...[
+        '--iptables=false',
+        '--ip6tables=false',
+        '--bridge=none',
+        '--storage-driver=vfs',
+        `--live-restore=${liveRestore}`,
+      ],
       ...['--data-root', at('data'), '--exec-root', at('exec'), '--pidfile', at('dockerd.pid')],
       ...['--host', `unix://${this.engineSocket}`],
     );
     const { log } = this.#dockerd;
-    await until(`dockerd answers (${log})`, async () => (await this.docker('version')).status === 0, PATIENCE);
+    const answers = async (): Promise<boolean> => (await this.docker('version')).status === 0;
+    await until('dockerd answers', answers, PATIENCE).catch((error: unknown) => {
+      throw new Error(`${String(error)}\n${readFileSync(log, 'utf8').split('\n').slice(-30).join('\n')}`);
+    });
   }
 
   async stopAgent(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
@@ -191,6 +201,7 @@ class Machine {
     }
     await this.stopDockerd();
     await this.stopAgent();
+    killShims(this.directory);
     this.outside.close();
     this.host.close();
     rmSync(this.pluginSocket, { force: true });
@@ -219,6 +230,22 @@ function run(
       },
     );
   });
+}
+
+/** Containers, and what watches over them, of a dockerd that has ended without them. */
+function killShims(directory: string): void {
+  const children = (pid: string): string[] =>
+    readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8')
+      .split(' ')
+      .filter((text) => text !== '');
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      if (!readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(directory)) continue;
+      for (const each of [...children(pid), pid]) process.kill(Number(each), 'SIGKILL');
+    } catch {
+      // it has ended
+    }
+  }
 }
 
 async function stop(daemon: Daemon | null, signal: NodeJS.Signals): Promise<void> {
@@ -387,6 +414,29 @@ spec: {cidr: "fd00:10:244::/48", blockSize: 122}
       '-c',
       'true',
     );
+  });
+
+  it('ends and starts containers with a dockerd that stops, without live-restore', async () => {
+    await machine.stopDockerd();
+    await machine.startDockerd(false);
+    await runContainer('ci', '--restart', 'always', '--stop-timeout', '1');
+    await machine.stopDockerd();
+    await machine.startDockerd(false);
+    const running = async (): Promise<boolean> =>
+      (await machine.docker('inspect', '-f', '{{.State.Running}}', 'ci')).stdout.trim() === 'true';
+    await until('the container runs again', running, PATIENCE);
+    await machine.reaches('ci', '192.0.2.2', true);
+    await machine.must('rm', '-f', 'ci');
+  });
+
+  it('serves ten containers at once', async () => {
+    const names = Array.from({ length: 10 }, (_, i) => `many${i}`);
+    await Promise.all(names.map((name) => runContainer(name)));
+    const addresses = await Promise.all(names.map((name) => machine.address(name, net)));
+    assert.equal(new Set(addresses).size, names.length);
+    for (const [i, address] of addresses.entries())
+      await machine.reaches(names[(i + 1) % names.length]!, address, true);
+    await machine.must('rm', '-f', ...names);
   });
 
   it('leaves nothing', async () => {
